@@ -1,0 +1,74 @@
+"""The catalogue of topics: what each holds, its key, its partitions and how long it is kept.
+
+`tidegate topics apply` creates what is missing and corrects what differs. It never deletes a topic and never changes
+a partition count: the key of a record decides its partition, and everything about a device must stay in one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+DEVICE_PARTITIONS = 24
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic. `retention_days` is None for a compacted topic, which keeps the newest value of every key."""
+
+    name: str
+    holds: str
+    key: str
+    retention_days: int | None
+    partitions: int = DEVICE_PARTITIONS
+    extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def compacted(self) -> bool:
+        return self.retention_days is None
+
+    def config(self) -> dict[str, str]:
+        """The topic's settings as Kafka spells them."""
+        settings = {
+            # A device that believes in 1970 must not make retention delete its data.
+            "message.timestamp.type": "LogAppendTime",
+            "cleanup.policy": "compact" if self.compacted else "delete",
+        }
+        if self.retention_days is not None:
+            settings["retention.ms"] = str(self.retention_days * _DAY_MS)
+        return settings | self.extra
+
+
+FRAMES = Topic("telemetry.frames", "frames", "device id", 7)
+RETRY = Topic("telemetry.retry", "frames that wait for a schema", "device id", 30)
+DEAD_LETTERS = Topic("telemetry.dead-letters", "bad input, with the reason", "device id, or none", 30)
+EVENTS = Topic("fleet.events", "what operators found", "device id", 30)
+ALERTS = Topic("fleet.alerts", "alerts as they stand", "alert id, in its device's partition", None)
+ALERT_LOG = Topic("fleet.alert-log", "every transition of every alert", "device id", 90)
+COMMANDS = Topic("fleet.commands", "what people asked for", "device id", 30)
+SCHEMAS = Topic("device.schemas", "schemas", "fingerprint, hex", None, partitions=1)
+DESIRED = Topic("device.desired", "configuration that a device should run", "device id", None)
+REPORTED = Topic("device.reported", "what a device says of itself", "device id", None)
+DEVICES = Topic("registry.devices", "devices", "device id", None, partitions=1)
+FENCES = Topic("registry.fences", "fences", "fence id", None, partitions=1)
+RULES = Topic("registry.rules", "limits", "rule id", None, partitions=1)
+POLICIES = Topic("registry.alert-policies", "how events become alerts", "policy id", None, partitions=1)
+FEEDBACK = Topic("registry.feedback", "what people said of alerts", "alert id", None, partitions=1)
+# Small segments, so that compaction has something to do.
+CHECKPOINTS = Topic(
+    "engine.checkpoints", "operators' state rows", "kind and name", None, extra={"segment.bytes": str(16 * 2**20)}
+)
+ALERT_CHECKPOINTS = Topic(
+    "engine.alert-checkpoints", "the alert engine's rows", "kind and name", None,
+    extra={"segment.bytes": str(16 * 2**20)},
+)  # fmt: skip
+MARKS = Topic("engine.marks", "side inputs and where they took effect", "kind and name", 30)
+
+CATALOGUE: tuple[Topic, ...] = (
+    FRAMES, RETRY, DEAD_LETTERS, EVENTS, ALERTS, ALERT_LOG, COMMANDS, SCHEMAS, DESIRED, REPORTED,
+    DEVICES, FENCES, RULES, POLICIES, FEEDBACK, CHECKPOINTS, ALERT_CHECKPOINTS, MARKS,
+)  # fmt: skip
+BY_NAME: dict[str, Topic] = {topic.name: topic for topic in CATALOGUE}
+
+# librdkafka's default puts keys elsewhere than Java clients do; Connect and Flink would not be co-partitioned.
+PARTITIONER = {"partitioner": "murmur2_random"}
