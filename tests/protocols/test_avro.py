@@ -1,0 +1,158 @@
+"""Avro records: they come back as they went in, older versions stay readable, damage is bad input."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import msgspec
+import pytest
+from fastavro.schema import fingerprint, to_parsing_canonical_form
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tidegate_protocols import avro
+from tidegate_protocols.alerts import ALERT, COMMAND, TRANSITION, Alert, Command, Transition, alert_id
+from tidegate_protocols.avro import AvroCodec
+from tidegate_protocols.errors import BadInput
+from tidegate_protocols.events import EVENT, Event, event_id
+from tidegate_protocols.registry import DEVICE, FENCE, RULE, Device, Fence, Rule
+
+TEXT = st.text(max_size=12)
+NUMBER = st.floats(allow_nan=False)
+I64 = st.integers(-(2**63), 2**63 - 1)
+SEVERITY = st.sampled_from(["notice", "warning", "critical"])
+COUNT = st.integers(0, 2**31 - 1)
+
+
+def _events() -> st.SearchStrategy[Event]:
+    return st.builds(
+        Event, id=TEXT, device=TEXT, operator=TEXT, kind=TEXT, phase=st.sampled_from(["instant", "begin", "end"]),
+        subject=TEXT, ts_us=I64, learnt_us=I64, lane=st.sampled_from(["authoritative", "provisional", "historical"]),
+        epoch=I64, seq=I64, ordinal=COUNT, value=st.none() | NUMBER, limit=st.none() | NUMBER, unit=TEXT,
+        lat=st.none() | NUMBER, lon=st.none() | NUMBER, attrs=st.dictionaries(TEXT, TEXT, max_size=3),
+    )  # fmt: skip
+
+
+def _alerts() -> st.SearchStrategy[Alert]:
+    return st.builds(
+        Alert, id=TEXT, device=TEXT, rule=TEXT, subject=TEXT,
+        state=st.sampled_from(["open", "acknowledged", "snoozed", "resolved"]), severity=SEVERITY, kind=TEXT,
+        title=TEXT, started_us=I64, opened_us=I64, changed_us=I64, ended_us=st.none() | I64, version=COUNT,
+        event=TEXT, events=COUNT, value=st.none() | NUMBER, limit=st.none() | NUMBER, unit=TEXT,
+        lat=st.none() | NUMBER, lon=st.none() | NUMBER, who=TEXT, why=TEXT, snoozed_until_us=st.none() | I64,
+    )  # fmt: skip
+
+
+RECORDS: list[tuple[AvroCodec[Any], st.SearchStrategy[Any]]] = [
+    (EVENT, _events()),
+    (ALERT, _alerts()),
+    (TRANSITION, st.builds(
+        Transition, alert=TEXT, version=COUNT, device=TEXT, action=TEXT, from_state=TEXT, to_state=TEXT, ts_us=I64,
+        who=TEXT, why=TEXT, cause=TEXT,
+    )),
+    (COMMAND, st.builds(
+        Command, id=TEXT, device=TEXT, alert=TEXT, action=TEXT, who=TEXT, why=TEXT, until_us=st.none() | I64,
+        seen_version=st.none() | COUNT,
+    )),
+    (FENCE, st.builds(
+        Fence, id=TEXT, name=TEXT, version=COUNT, geometry=TEXT, radius_m=st.none() | NUMBER, severity=SEVERITY,
+        alert_on=st.just("none"), groups=st.lists(TEXT, max_size=3),
+    )),
+    (RULE, st.builds(
+        Rule, id=TEXT, name=TEXT, version=COUNT, channel=TEXT, low=st.none() | NUMBER, high=st.none() | NUMBER,
+        hysteresis=NUMBER, severity=SEVERITY, groups=st.lists(TEXT, max_size=3),
+    )),
+    (DEVICE, st.builds(Device, id=TEXT, name=TEXT, group=TEXT, type=TEXT, report_interval_s=st.none() | NUMBER)),
+]  # fmt: skip
+NAMED = pytest.mark.parametrize(("codec", "records"), RECORDS, ids=[codec.name for codec, _ in RECORDS])
+
+
+@NAMED
+@given(st.data())
+@settings(max_examples=40)
+def test_a_record_comes_back(codec: AvroCodec[Any], records: st.SearchStrategy[Any], data: st.DataObject) -> None:
+    record = data.draw(records)
+    encoded = codec.encode(record)
+    assert encoded[:2] == b"\xc3\x01"
+    assert codec.decode(encoded) == record
+
+
+@NAMED
+@given(st.data())
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+def test_damage_is_bad_input_or_another_record(
+    codec: AvroCodec[Any], records: st.SearchStrategy[Any], data: st.DataObject
+) -> None:
+    encoded = bytearray(codec.encode(data.draw(records)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        encoded[data.draw(st.integers(0, len(encoded) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(encoded)))
+    try:
+        assert isinstance(codec.decode(bytes(encoded[:cut])), codec.kind)
+    except BadInput as error:
+        assert codec.name in str(error)  # noqa: PT017
+
+
+def test_a_byte_too_many_is_refused() -> None:
+    encoded = DEVICE.encode(Device(id="bus-7"))
+    with pytest.raises(BadInput, match="1 bytes after the record"):
+        DEVICE.decode(encoded + b"\0")
+
+
+def test_a_value_over_the_cap_is_refused_unread() -> None:
+    with pytest.raises(BadInput, match="at most"):
+        DEVICE.decode(bytes(avro.VALUE_MAX + 1))
+
+
+def test_a_writer_with_an_unknown_schema_is_named() -> None:
+    encoded = bytearray(DEVICE.encode(Device(id="bus-7")))
+    encoded[2:10] = bytes(8)
+    with pytest.raises(BadInput, match="unknown schema 0000000000000000"):
+        DEVICE.decode(bytes(encoded))
+
+
+def test_the_mark_is_avros_own_fingerprint_little_endian() -> None:
+    """The fingerprint of "int" from Avro's specification, through the library whose bytes we put in front."""
+    value = int.from_bytes(bytes.fromhex(fingerprint('"int"', "CRC-64-AVRO")), "little")
+    assert value == 0x7275D51A3F395C8F
+
+
+def test_values_written_under_an_earlier_schema_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version with one field fewer, kept as NAME.v1.avsc: its values get the new field's default."""
+    current = {
+        "type": "record", "name": "Thing",
+        "fields": [{"name": "id", "type": "string"}, {"name": "group", "type": "string", "default": "none"}],
+    }  # fmt: skip
+    old = {**current, "fields": current["fields"][:1]}
+    folder = tmp_path / "schemas"
+    folder.mkdir()
+
+    (folder / "Thing.avsc").write_text(json.dumps(current))
+    (folder / "Thing.v1.avsc").write_text(json.dumps(old))
+    monkeypatch.setattr(avro.resources, "files", lambda _: tmp_path)
+    parsed = fastavro.parse_schema(old)
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, parsed, {"id": "bus-7"})
+    mark = bytes.fromhex(fingerprint(to_parsing_canonical_form(parsed), "CRC-64-AVRO"))
+
+    class Thing(msgspec.Struct):
+        id: str
+        group: str = "none"
+
+    assert AvroCodec("Thing", Thing).decode(avro.MAGIC + mark + out.getvalue()) == Thing("bus-7", "none")
+
+
+def test_ids_of_events_and_alerts_depend_on_all_that_they_are_made_of() -> None:
+    made = {
+        event_id("d", "o", "k", "s", provisional=p, epoch=e, seq=q, ordinal=n)
+        for p in (False, True) for e in (1, 2) for q in (1, 2) for n in (0, 1)
+    }  # fmt: skip
+    assert len(made) == 16
+    assert event_id("a", "bc", "k", "s", provisional=False, epoch=1, seq=1, ordinal=0) != event_id(
+        "ab", "c", "k", "s", provisional=False, epoch=1, seq=1, ordinal=0
+    )
+    assert alert_id("d", "r", "s", "e") != alert_id("d", "r", "se", "")
+    assert len(alert_id("d", "r", "s", "e")) == 32
