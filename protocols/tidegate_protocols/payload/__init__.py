@@ -1,0 +1,5 @@
+"""Parsers of MQTT payloads: SenML JSON (`senml`), Sparkplug B (`sparkplug`), JSON of any shape (`mapped`).
+
+A parser takes a whole message and returns scans, or raises `BadInput` and returns none of it. The modules
+`protowire` and `sparkplug_wire` are what Sparkplug's messages are made of, and `sparkplug_node` is its sending side.
+"""
