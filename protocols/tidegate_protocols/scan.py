@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 from .errors import BadInput
@@ -35,6 +36,12 @@ class Scan:
     values: tuple[Value, ...]
     source_seq: int | None = None
     source_boot: int | None = None
+
+
+@lru_cache(maxsize=4096)
+def schema_of(name: str, channels: tuple[Channel, ...]) -> Schema:
+    """The schema of these channels; the same object each time, so its JSON and fingerprint are worked out once."""
+    return Schema(name, channels)
 
 
 def as_value(channel: Channel, value: object) -> Value:

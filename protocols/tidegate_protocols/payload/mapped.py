@@ -17,7 +17,7 @@ import msgspec
 
 from ..errors import BadInput
 from ..ids import check_device_id
-from ..scan import Scan, as_value, check_ts_us
+from ..scan import Scan, as_value, check_ts_us, schema_of
 from ..schema import Channel, Schema
 from .names import channel_name
 
@@ -125,7 +125,7 @@ def _flat(record: dict[str, Any], device: str | None, schema_name: str) -> Scan:
     ordered = [channels[name] for name in sorted(channels)]
     return Scan(
         device,
-        Schema(schema_name, tuple(channel for channel, _ in ordered)),
+        schema_of(schema_name, tuple(channel for channel, _ in ordered)),
         _time(record[times[0]], _FLAT_TIMES[times[0]]) if times else None,
         tuple(as_value(channel, value) for channel, value in ordered),
     )

@@ -27,8 +27,8 @@ import msgspec
 
 from ..errors import BadInput, Misuse
 from ..ids import check_device_id
-from ..scan import Scan, Value, as_value, check_ts_us
-from ..schema import LAT, LON, Channel, ChannelType, Schema
+from ..scan import Scan, Value, as_value, check_ts_us, schema_of
+from ..schema import LAT, LON, Channel, ChannelType
 from .names import channel_name
 
 PACK_MAX = 256 * 1024
@@ -83,7 +83,7 @@ def parse_senml(
         by_device.setdefault(item.device, []).append(item)
     if device is not None and len(by_device) > 1:
         raise BadInput(
-            f"names of {len(by_device)} devices ({', '.join(sorted(by_device)[:3])} …) from a source of {device!r} alone",
+            f"records of {len(by_device)} devices ({', '.join(sorted(by_device)[:3])} …), from a source of {device!r}",
             where="SenML pack",
             hint="leave `device` out of the source's configuration and the names decide",
         )
@@ -177,7 +177,7 @@ def _scans(device: str, items: list[_Resolved], schema_name: str) -> list[Scan]:
         if item.channel in row:
             raise BadInput(f"channel {item.channel!r} has two values at one time", where=f"SenML pack of {device}")
         row[item.channel] = item.value
-    schema = Schema(schema_name, tuple(channels[name] for name in sorted(channels)))
+    schema = schema_of(schema_name, tuple(channels[name] for name in sorted(channels)))
     times = sorted(ts for ts in rows if ts is not None)
     return [
         Scan(device, schema, ts, tuple(rows[ts].get(channel.name) for channel in schema.channels))
