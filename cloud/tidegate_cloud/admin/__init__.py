@@ -1,0 +1,1 @@
+"""What a person sets up before data flows: topics as the catalogue has them, and the registry's contents."""

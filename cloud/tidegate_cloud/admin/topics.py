@@ -1,0 +1,131 @@
+"""Topics as the catalogue has them: what differs, and how it is put right.
+
+Nothing is ever deleted, and a partition count is never changed: a record's key decides its partition, and everything
+about a device must stay in one. A topic that has another count is reported and left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+)
+from tidegate_protocols.errors import BadInput
+from tidegate_protocols.topics import CATALOGUE, Topic
+
+_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one topic needs.
+
+    `settings` holds, by name, the value found (None when the topic is not there) and the value wanted.
+    `partitions` is the count found, 0 when the topic is not there.
+    """
+
+    topic: Topic
+    action: Literal["create", "correct", "leave", "wrong partitions"]
+    partitions: int = 0
+    settings: Mapping[str, tuple[str | None, str]] = field(default_factory=dict)
+
+
+def connect(bootstrap: str) -> AdminClient:
+    """An admin client. Raises BadInput when no Kafka answers at `bootstrap` within a few seconds."""
+    # The client's own log repeats every refused connection; the one error below says it once.
+    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "socket.connection.setup.timeout.ms": 5000})
+    try:
+        client.list_topics(timeout=5)
+    except KafkaException:
+        raise BadInput("no Kafka answers there", where=bootstrap, hint="start one with tidegate broker") from None
+    return client
+
+
+def plan(client: AdminClient, catalogue: Sequence[Topic] = CATALOGUE) -> list[Change]:
+    """Compare Kafka with the catalogue. One Change per topic of the catalogue, in its order."""
+    present = client.list_topics(timeout=_TIMEOUT_S).topics
+    found = [topic for topic in catalogue if topic.name in present]
+    settings = _settings(client, [topic.name for topic in found])
+    changes = []
+    for topic in catalogue:
+        if topic.name not in present:
+            wanted = {key: (None, value) for key, value in topic.config().items()}
+            changes.append(Change(topic, "create", 0, wanted))
+            continue
+        count = len(present[topic.name].partitions)
+        actual = settings[topic.name]
+        differing = {key: (actual.get(key), value) for key, value in topic.config().items() if actual.get(key) != value}
+        if count != topic.partitions:
+            changes.append(Change(topic, "wrong partitions", count, differing))
+        else:
+            changes.append(Change(topic, "correct" if differing else "leave", count, differing))
+    return changes
+
+
+def apply(client: AdminClient, changes: Iterable[Change], done: Callable[[Change], None] | None = None) -> None:
+    """Create and correct what `changes` names; `done` is called after each. Raises BadInput with Kafka's reason."""
+    changes = list(changes)
+    by_name = {change.topic.name: change for change in changes}
+    new = [
+        NewTopic(
+            change.topic.name,
+            num_partitions=change.topic.partitions,
+            replication_factor=_replication(client),
+            config=change.topic.config(),
+        )
+        for change in changes
+        if change.action == "create"
+    ]
+    if new:
+        _finish(client.create_topics(new, operation_timeout=_TIMEOUT_S), by_name, done)
+    resources = [
+        ConfigResource(
+            ConfigResource.Type.TOPIC,
+            change.topic.name,
+            incremental_configs=[
+                ConfigEntry(key, wanted, incremental_operation=AlterConfigOpType.SET)
+                for key, (_found, wanted) in change.settings.items()
+            ],
+        )
+        for change in changes
+        if change.action in ("correct", "wrong partitions") and change.settings
+    ]
+    if resources:
+        altered = {res.name: future for res, future in client.incremental_alter_configs(resources).items()}
+        _finish(altered, by_name, done)
+
+
+def _replication(client: AdminClient) -> int:
+    return min(3, len(client.list_topics(timeout=_TIMEOUT_S).brokers))
+
+
+def _settings(client: AdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Every setting of the named topics, by topic."""
+    if not names:
+        return {}
+    futures = client.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, name) for name in names])
+    return {
+        resource.name: {key: entry.value for key, entry in future.result(_TIMEOUT_S).items()}
+        for resource, future in futures.items()
+    }
+
+
+def _finish(
+    futures: Mapping[str, Future[Any]], by_name: Mapping[str, Change], done: Callable[[Change], None] | None
+) -> None:
+    for name, future in futures.items():
+        try:
+            future.result(_TIMEOUT_S)
+        except KafkaException as error:
+            raise BadInput(f"Kafka refused: {error.args[0].str()}", where=name) from None
+        if done is not None:
+            done(by_name[name])
