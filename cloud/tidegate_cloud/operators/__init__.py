@@ -1,0 +1,24 @@
+"""Operators: pure functions over columns with rows of state. They do no I/O and import no client library.
+
+`block` is what goes in and comes out, `state` what is remembered, `control` what is in force, `operator` the contract.
+"""
+
+from __future__ import annotations
+
+from .block import Block, EventColumns, Found, block_of, no_events
+from .control import Control
+from .operator import Level, Operator
+from .state import Snapshot, StateRows
+
+__all__ = [
+    "Block",
+    "Control",
+    "EventColumns",
+    "Found",
+    "Level",
+    "Operator",
+    "Snapshot",
+    "StateRows",
+    "block_of",
+    "no_events",
+]

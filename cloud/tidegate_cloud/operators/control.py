@@ -1,0 +1,79 @@
+"""What is in force: the fences, rules and devices that operators go by.
+
+The content decides what operators find, never the order of the edits that led to it.
+"""
+
+from __future__ import annotations
+
+import math
+
+from tidegate_protocols.errors import BadInput
+from tidegate_protocols.registry import Device, Fence, Rule
+
+
+class Control:
+    """Fences, rules and devices by id. Read by operators; changed by whoever runs them, between blocks.
+
+    `edition` grows with every change, so that an operator can keep what it worked out for one edition.
+    """
+
+    def __init__(self) -> None:
+        self.fences: dict[str, Fence] = {}
+        self.rules: dict[str, Rule] = {}
+        self.devices: dict[str, Device] = {}
+        self.edition = 0
+
+    def put_fence(self, fence: Fence) -> None:
+        """Add or replace a fence. Raises BadInput, and leaves what was, when its shape is not valid."""
+        self.fences[fence.id] = fence
+        self.edition += 1
+
+    def remove_fence(self, fence_id: str) -> None:
+        """Remove a fence; one that is not there is no error."""
+        if self.fences.pop(fence_id, None) is not None:
+            self.edition += 1
+
+    def put_rule(self, rule: Rule) -> None:
+        """Add or replace a rule. Raises BadInput, and leaves what was, when it cannot be applied."""
+        check_rule(rule)
+        self.rules[rule.id] = rule
+        self.edition += 1
+
+    def remove_rule(self, rule_id: str) -> None:
+        """Remove a rule; one that is not there is no error."""
+        if self.rules.pop(rule_id, None) is not None:
+            self.edition += 1
+
+    def put_device(self, device: Device) -> None:
+        """Add or replace what is known about a device."""
+        self.devices[device.id] = device
+        self.edition += 1
+
+    def remove_device(self, device_id: str) -> None:
+        """Remove what is known about a device; it is still served, as one that nobody named."""
+        if self.devices.pop(device_id, None) is not None:
+            self.edition += 1
+
+    def group_of(self, device_id: str) -> str:
+        """The device's group, "" when it has none."""
+        device = self.devices.get(device_id)
+        return "" if device is None else device.group
+
+
+def check_rule(rule: Rule) -> None:
+    """Raise BadInput, naming the field, for a rule that cannot be applied."""
+    where = f"rule {rule.id!r}"
+    if rule.low is None and rule.high is None:
+        raise BadInput("neither low nor high is given", where=where)
+    for name, value in (("low", rule.low), ("high", rule.high), ("hysteresis", rule.hysteresis)):
+        if value is not None and not math.isfinite(value):
+            raise BadInput(f"{name} is not a finite number", where=where)
+    if rule.low is not None and rule.high is not None and rule.low > rule.high:
+        raise BadInput(f"low {rule.low} is above high {rule.high}", where=where)
+    if rule.hysteresis < 0:
+        raise BadInput(f"hysteresis {rule.hysteresis} is negative", where=where)
+    if rule.low is not None and rule.high is not None and 2 * rule.hysteresis >= rule.high - rule.low:
+        raise BadInput(
+            f"hysteresis {rule.hysteresis} leaves nothing between low and high", where=where,
+            hint="less than half of high − low",
+        )  # fmt: skip
