@@ -20,6 +20,7 @@ Sparkplug is QoS 0: a message that did not arrive is gone.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -165,7 +166,7 @@ class SparkplugReader:
                 continue
             channel = channel_name(metric.name)
             types[metric.name] = (channel, metric.datatype)
-            channels.append(Channel(channel, kind, metric.unit, low=metric.low, high=metric.high))
+            channels.append(Channel(channel, kind, metric.unit, **_range(metric)))
         schema = schema_of(self._schema_name, tuple(sorted(channels, key=lambda c: c.name))) if channels else None
         names = frozenset(metric.name for metric in payload.metrics)
         known = _Device(_device_id(group, name, device), names, schema, types)
@@ -220,6 +221,13 @@ def _channel_type(datatype: int) -> ChannelType | None:
     if datatype in REALS:
         return "float64"
     return "bool" if datatype == DataType.BOOLEAN else None
+
+
+def _range(metric: Metric) -> dict[str, float]:
+    """The engineering range where it is one; engLow = engHigh is what senders leave when nobody filled it in."""
+    limits = {"low": metric.low, "high": metric.high}
+    given = {key: limit for key, limit in limits.items() if limit is not None and math.isfinite(limit)}
+    return {} if len(given) == 2 and given["low"] >= given["high"] else given
 
 
 def _scans(device: _Device, metrics: list[tuple[Metric, str]], payload: Payload) -> list[Scan]:
