@@ -1,0 +1,163 @@
+"""Alerts as a `Logic` for the engine's runner: events in, alerts and their log out; commands and policies beside.
+
+One row per device, key ``d/DEVICE``. Output of a step: one transition on `fleet.alert-log` (key: the device) and, where
+the alert changed, its new state on `fleet.alerts` (key: the alert, in the partition of the device).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from tidegate_protocols.alerts import ALERT, COMMAND, TRANSITION, Command
+from tidegate_protocols.avro import AvroCodec
+from tidegate_protocols.errors import BadInput
+from tidegate_protocols.events import EVENT, Event
+from tidegate_protocols.topics import ALERT_CHECKPOINTS, ALERT_LOG, ALERTS, COMMANDS, EVENTS, POLICIES
+
+from tidegate_cloud.engine import MicroBatch, Output, Outputs, Record, RowKey
+from tidegate_cloud.engine.deadletters import Reason, dead_letter
+
+from .device import Change, DeviceAlerts
+from .policies import Policies
+
+COUNTERS = {
+    "events": "Events read from fleet.events",
+    "transitions": "Transitions written to fleet.alert-log",
+    "dead_letters": "Records that went to telemetry.dead-letters",
+}
+_PREFIX = b"d/"
+T = TypeVar("T", Event, Command)
+
+
+class AlertLogic:
+    """See the module's docstring and `engine.logic.Logic`."""
+
+    name = "alerts"
+    state_version = 1
+    log_topic = EVENTS.name
+    side_topics: tuple[str, ...] = (COMMANDS.name,)
+    broadcast_topics: tuple[str, ...] = (POLICIES.name,)
+    checkpoint_topic = ALERT_CHECKPOINTS.name
+    tick_s: float | None = 1.0
+
+    def __init__(self) -> None:
+        self._policies = Policies()
+        self._devices: dict[int, dict[bytes, DeviceAlerts]] = {}  # partition → device → its alerts
+        self._due: dict[int, list[tuple[int, bytes]]] = {}  # partition → heap of (time, device), some out of date
+
+    def broadcast(self, records: Sequence[Record]) -> None:
+        for record in records:
+            if record.topic == POLICIES.name:
+                self._policies.put(record.key, record.value)
+
+    def take(self, partition: int, rows: Mapping[bytes, bytes]) -> None:
+        self.drop(partition)
+        devices = self._devices[partition] = {}
+        self._due[partition] = []
+        for key, value in rows.items():
+            try:
+                devices[key.removeprefix(_PREFIX)] = DeviceAlerts.from_bytes(value)
+            except BadInput as error:
+                raise error.at(f"{ALERT_CHECKPOINTS.name}[{partition}], {key.decode('utf-8', 'replace')}") from None
+        for device in devices:
+            self._set_alarm(partition, device)
+
+    def drop(self, partition: int) -> None:
+        self._devices.pop(partition, None)
+        self._due.pop(partition, None)
+
+    def process(self, batch: MicroBatch) -> Outputs:
+        out = Outputs(counts={"events": 0, "transitions": 0})
+        for record in batch.sides:
+            self._command(record, out)
+        for partition, now_us in batch.ticks.items():
+            self._tick(partition, now_us, out)
+        for record in batch.records:
+            self._event(record, out)
+        return out
+
+    def rows(self, keys: Iterable[RowKey]) -> Iterable[tuple[RowKey, bytes | None]]:
+        for row in keys:
+            alerts = self._devices[row.partition].get(row.key.removeprefix(_PREFIX))
+            yield row, None if alerts is None else alerts.to_bytes()
+
+    def reads(self, topic: str, partition: int) -> bool:
+        return True
+
+    def open_alerts(self) -> int:
+        """How many alerts of the partitions at hand are not resolved."""
+        devices = (alerts for of_partition in self._devices.values() for alerts in of_partition.values())
+        return sum(alert.state != "resolved" for alerts in devices for alert in alerts)
+
+    def _event(self, record: Record, out: Outputs) -> None:
+        event = _read(EVENT, record, out)
+        if event is None:
+            return
+        out.counts["events"] += 1
+        device = record.key or b""
+        alerts = self._alerts_of(record.partition, device)
+        self._emit(record.partition, device, alerts.event(event, self._policies.in_force, record.append_us), out)
+
+    def _command(self, record: Record, out: Outputs) -> None:
+        command = _read(COMMAND, record, out)
+        if command is None:
+            return
+        device = record.key or b""
+        alerts = self._alerts_of(record.partition, device)
+        out.touched.add(RowKey(record.partition, _PREFIX + device))  # it remembers the command in any case
+        self._emit(record.partition, device, alerts.command(command, record.append_us), out)
+
+    def _tick(self, partition: int, now_us: int, out: Outputs) -> None:
+        heap = self._due[partition]
+        while heap and heap[0][0] <= now_us:
+            _, device = heapq.heappop(heap)
+            alerts = self._devices[partition].get(device)
+            if alerts is not None:
+                self._emit(partition, device, alerts.tick(now_us), out)
+
+    def _alerts_of(self, partition: int, device: bytes) -> DeviceAlerts:
+        devices = self._devices[partition]
+        alerts = devices.get(device)
+        if alerts is None:
+            alerts = devices[device] = DeviceAlerts()
+        return alerts
+
+    def _emit(self, partition: int, device: bytes, changes: Iterable[Change], out: Outputs) -> None:
+        changed = False
+        for change in changes:
+            if change.transition is not None:
+                out.counts["transitions"] += 1
+                out.records.append(Output(ALERT_LOG.name, device, TRANSITION.encode(change.transition), partition))
+            if change.alert is not None:
+                changed = True
+                out.records.append(Output(ALERTS.name, change.alert.id.encode(), ALERT.encode(change.alert), partition))
+            if change.gone is not None:
+                changed = True
+                out.records.append(Output(ALERTS.name, change.gone.encode(), None, partition))
+        if changed:
+            out.touched.add(RowKey(partition, _PREFIX + device))
+            self._set_alarm(partition, device)
+        if self._devices[partition][device].empty:
+            del self._devices[partition][device]
+
+    def _set_alarm(self, partition: int, device: bytes) -> None:
+        due_us = self._devices[partition][device].due_us
+        if due_us is not None:
+            heapq.heappush(self._due[partition], (due_us, device))
+
+
+def _read(codec: AvroCodec[T], record: Record, out: Outputs) -> T | None:
+    """What a record holds; None, and a dead letter, when it cannot be read or is about another device than its key."""
+    reason: Reason = "unreadable"
+    try:
+        found = codec.decode(record.value or b"")
+        reason = "wrong-key"
+        if record.key != found.device.encode():
+            raise BadInput(f"its key is {record.key!r} and its device is {found.device!r}")
+    except BadInput as error:
+        out.counts["dead_letters"] = out.counts.get("dead_letters", 0) + 1
+        out.records.append(dead_letter(record, reason, error))
+        return None
+    return found

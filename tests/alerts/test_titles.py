@@ -1,0 +1,58 @@
+"""Titles say what happened, in the words and units that people use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tidegate_cloud.alerts.titles import TITLE_MAX, quantity, title_of
+
+from tests.support.alerts import an_event
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (9.1, "Cel", "9.1 °C"), (8.0, "Cel", "8 °C"), (-18.04, "Cel", "−18 °C"), (1400.4, "1/min", "1,400 rpm"),
+        (0.25, "V", "0.25 V"), (101325.0, "Pa", "101,325 Pa"), (3.14159, "m/s", "3.14 m/s"), (45.0, "%RH", "45 % RH"),
+        (0.0, "A", "0 A"), (12.0, "", "12"), (2e9, "B", "2e+09 B"), (90.5, "deg", "90.5°"), (99.96, "Cel", "100 °C"),
+    ],
+)  # fmt: skip
+def test_quantities(value: float, unit: str, text: str):
+    assert quantity(value, unit) == text
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "title"),
+    [
+        ("entered", {}, "Entered Reefer Yard"),
+        ("exited", {}, "Left Reefer Yard"),
+        ("entered", {"attrs": {}}, "Entered yard"),
+        ("above", {"value": 9.1, "limit": 8.0, "unit": "Cel", "attrs": {"channel": "cargo_temp"}},
+         "Cargo temp at 9.1 °C; limit is 8 °C"),
+        ("below", {"value": 1.9, "limit": 2.5, "unit": "bar", "attrs": {"channel": "tyre"}},
+         "Tyre at 1.9 bar; limit is 2.5 bar"),
+        ("above", {"subject": "r1", "attrs": {"channel": "speed"}}, "Speed above its limit"),
+        ("anomalous", {"subject": "vibration", "value": 3.2, "unit": "mm/s"}, "Vibration at 3.2 mm/s; not usual"),
+        ("silent", {"subject": "link"}, "Silent: link"),
+    ],
+)  # fmt: skip
+def test_titles(kind: str, fields: dict[str, Any], title: str):
+    assert title_of(an_event(kind, 1, **fields)) == title
+
+
+@given(
+    name=st.text(max_size=300), subject=st.text(max_size=300), unit=st.text(max_size=40),
+    value=st.one_of(st.none(), st.floats()), kind=st.sampled_from(["entered", "above", "anomalous", "else"]),
+)  # fmt: skip
+def test_whatever_devices_and_people_write_a_title_is_one_short_line(
+    name: str, subject: str, unit: str, value: float | None, kind: str
+):
+    event = an_event(
+        kind, 1, subject=subject, value=value, limit=value, unit=unit, attrs={"name": name, "channel": name}
+    )
+    title = title_of(event)
+    assert 0 < len(title) <= TITLE_MAX
+    assert title.isprintable()
