@@ -162,6 +162,7 @@ def consume_all(bootstrap: str, topic: str, *, committed: bool = True) -> list[M
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
             "enable.partition.eof": True,
+            "fetch.wait.max.ms": 20,
             "isolation.level": "read_committed" if committed else "read_uncommitted",
             **QUIET,
         }

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tidegate_cloud.broker import free_port
+from tidegate_cloud.broker.ports import answers, free_port
 
 from tests.support.wait import until
 
@@ -77,11 +76,7 @@ class MqttBroker:
         if self._process.poll() is not None:
             log = (self.directory / "broker.log").read_text("utf-8", "replace")[-2000:]
             raise AssertionError(f"{self.name} ended with status {self._process.returncode}:\n{log}")
-        try:
-            socket.create_connection((self.host, self.port), timeout=1).close()
-        except OSError:
-            return False
-        return True
+        return answers(self.port)
 
     def _end(self, how: signal.Signals) -> None:
         if self._process is None:

@@ -60,6 +60,11 @@ def cache_dir() -> Path:
     return Path(base) / "tidegate" / f"kafka-{KAFKA_VERSION}"
 
 
+def is_fetched() -> bool:
+    """Whether every jar is there, so that `fetch` returns at once."""
+    return not _missing(cache_dir(), locked_jars())
+
+
 def fetch(progress: Progress | None = None) -> list[Path]:
     """Kafka's jars on this disk, fetched first where they are missing.
 

@@ -19,7 +19,6 @@ import fcntl
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections import deque
@@ -33,7 +32,7 @@ from confluent_kafka.admin import AdminClient
 from tidegate_protocols.errors import BadInput, Misuse
 
 from .jars import KAFKA_VERSION, Progress, fetch
-from .ports import free_port, is_free
+from .ports import answers, free_port, is_free
 from .settings import JVM_OPTIONS, log4j_properties, server_properties
 
 _POLL_S = 0.05
@@ -223,9 +222,7 @@ class Broker:
         raise BrokerFailed(f"Kafka {KAFKA_VERSION} did not come up within {self._up_s:g} s.\n{self._tail()}")
 
     def _answers(self) -> bool:
-        try:  # a plain connection first: librdkafka would log every refusal
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-        except OSError:
+        if not answers(self.port):  # a plain connection first: librdkafka would log every refusal
             return False
         try:
             return bool(

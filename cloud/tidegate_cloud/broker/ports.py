@@ -23,6 +23,15 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
+def answers(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether somebody accepts connections on `port` now."""
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 def free_port(host: str = "127.0.0.1") -> int:
     """A port that nobody listens on. Another program may take it before the caller does. Raises OSError."""
     for _ in range(_TRIES):

@@ -1,0 +1,164 @@
+"""`tidegate topics` and `tidegate registry`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from . import registry as store
+from . import topics as catalogue
+
+bootstrap_option = click.option(
+    "--bootstrap", envvar="TIDEGATE_BOOTSTRAP", default="127.0.0.1:9092", show_default=True, metavar="HOST:PORT",
+    help="A broker of the Kafka cluster (TIDEGATE_BOOTSTRAP).",
+)  # fmt: skip
+json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_kind = click.argument("kind", type=click.Choice(list(store.KINDS)))
+
+
+@click.group()
+def topics() -> None:
+    """Create and correct the topics."""
+
+
+def _changes_json(changes: list[catalogue.Change]) -> str:
+    rows = [
+        {
+            "topic": change.topic.name,
+            "action": change.action,
+            "partitions": change.topic.partitions,
+            "partitions_found": change.partitions,
+            "settings": {key: {"found": found, "wanted": wanted} for key, (found, wanted) in change.settings.items()},
+        }
+        for change in changes
+    ]
+    return json.dumps(rows, indent=2)
+
+
+def _in_words(change: catalogue.Change) -> str:
+    settings = ", ".join(
+        f"{key}={wanted}" if found is None else f"{key}: {found} → {wanted}"
+        for key, (found, wanted) in change.settings.items()
+    )
+    if change.action == "create":
+        return f"{change.topic.partitions} partitions, {settings}"
+    if change.action == "wrong partitions":
+        count = f"has {change.partitions} partitions, not {change.topic.partitions}: make a new topic and move the data"
+        return f"{count}; {settings}" if settings else count
+    return settings
+
+
+@topics.command()
+@bootstrap_option
+@click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
+@json_option
+def apply(bootstrap: str, dry_run: bool, as_json: bool) -> None:
+    """Create topics that are missing and correct settings that differ.
+
+    Never deletes a topic and never changes a partition count: a topic with another count is named, its settings are
+    corrected all the same, and the exit status is 1.
+    """
+    client = catalogue.connect(bootstrap)
+    changes = catalogue.plan(client)
+    due = [change for change in changes if change.action != "leave"]
+    if not dry_run and due:
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("Topics", total=len(due))
+            catalogue.apply(client, due, lambda _: bar.advance(task))
+    if as_json:
+        click.echo(_changes_json(changes))
+    else:
+        verbs = {"create": "created", "correct": "corrected"}
+        for change in due:
+            verb = change.action if dry_run else verbs.get(change.action, change.action)
+            click.echo(f"{change.topic.name}: {verb}: {_in_words(change)}")
+        right = len(changes) - len(due)
+        click.echo(f"{right} of {len(changes)} topics {'are' if dry_run else 'were'} as they should be")
+    if any(change.action == "wrong partitions" for change in changes):
+        raise click.exceptions.Exit(1)
+
+
+@topics.command()
+@bootstrap_option
+@json_option
+def show(bootstrap: str, as_json: bool) -> None:
+    """Show the catalogue and whether Kafka's topics are as it says."""
+    changes = catalogue.plan(catalogue.connect(bootstrap))
+    if as_json:
+        click.echo(_changes_json(changes))
+        return
+    states = {"leave": "as it should be", "create": "missing", "correct": "settings differ"}
+    table = Table("topic", "holds", "key", "partitions", "kept", "state")
+    for change in changes:
+        topic = change.topic
+        kept = "newest per key" if topic.retention_days is None else f"{topic.retention_days} days"
+        state = states.get(change.action, change.action)
+        table.add_row(topic.name, topic.holds, topic.key, str(topic.partitions), kept, state)
+    Console().print(table)
+
+
+@click.group()
+def registry() -> None:
+    """Keep fences, rules, devices and alert policies."""
+
+
+@registry.command()
+@_kind
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@bootstrap_option
+def put(kind: str, file: Path, bootstrap: str) -> None:
+    """Write what FILE holds: fences from GeoJSON; rules, devices and policies from JSON or TOML.
+
+    The whole file is checked before anything is written. What is there under the same id is replaced.
+    """
+    found = store.KINDS[kind]
+    records = store.load(found, file)
+    catalogue.connect(bootstrap)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(kind.capitalize(), total=len(records))
+        store.put(bootstrap, found, records, lambda done: bar.update(task, completed=done))
+    click.echo(f"{len(records)} {kind} written")
+
+
+@registry.command()
+@_kind
+@bootstrap_option
+@json_option
+def ls(kind: str, bootstrap: str, as_json: bool) -> None:
+    """List what the registry holds."""
+    catalogue.connect(bootstrap)
+    records = store.read(bootstrap, store.KINDS[kind])
+    if as_json:
+        click.echo(json.dumps([msgspec.to_builtins(record) for record in records], indent=2))
+        return
+    names = list(store.KINDS[kind].codec.kind.__struct_fields__)
+    table = Table(*names)
+    for record in records:
+        table.add_row(*(_cell(getattr(record, name)) for name in names))
+    Console().print(table)
+
+
+@registry.command()
+@_kind
+@click.argument("ids", nargs=-1, required=True)
+@bootstrap_option
+def rm(kind: str, ids: tuple[str, ...], bootstrap: str) -> None:
+    """Remove what is registered under IDS."""
+    catalogue.connect(bootstrap)
+    store.remove(bootstrap, store.KINDS[kind], ids)
+    click.echo(f"{len(ids)} {kind} removed")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 40 else text[:39] + "…"

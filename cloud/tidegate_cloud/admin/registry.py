@@ -1,0 +1,226 @@
+"""The registry: fences, rules, devices and alert policies, read from files and kept in compacted topics.
+
+A file holds one or many. Fences are GeoJSON (RFC 7946): a Feature or a FeatureCollection, where `id` may stand beside
+`properties` or in them and the other fields of a Fence are properties. Rules, devices and policies are JSON (an object,
+or an array of them) or TOML (an array of tables named `rules`, `devices` or `policies`).
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from confluent_kafka import KafkaException
+from tidegate_protocols.avro import AvroCodec
+from tidegate_protocols.errors import BadInput
+from tidegate_protocols.ids import check_device_id
+from tidegate_protocols.policies import POLICY, Policy
+from tidegate_protocols.registry import DEVICE, FENCE, RULE, Device, Fence, Rule
+from tidegate_protocols.topics import DEVICES, FENCES, POLICIES, RULES, Topic
+
+from tidegate_cloud.kafka import Offsets, Part, producer, read_to, reader
+from tidegate_cloud.operators.control import check_rule
+from tidegate_cloud.operators.fences import parse_shape
+
+Record = Fence | Rule | Device | Policy
+
+_FLUSH_S = 30.0
+_ALERT_ON = ("enter", "exit", "none")
+
+
+def _check_fence(fence: Fence) -> None:
+    if fence.alert_on not in _ALERT_ON:
+        raise BadInput(f"alert_on is {fence.alert_on!r}", where=f"fence {fence.id!r}", hint=" or ".join(_ALERT_ON))
+    parse_shape(fence)
+
+
+def _check_rule(rule: Rule) -> None:
+    check_rule(rule)
+
+
+def _check_device(device: Device) -> None:
+    check_device_id(device.id)
+
+
+def _check_policy(policy: Policy) -> None:
+    if not policy.opens:
+        raise BadInput("opens is empty: no event would ever open an alert", where=f"policy {policy.id!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of thing that the registry keeps: its name in the plural, its topic, its codec, what makes it valid."""
+
+    name: str
+    topic: Topic
+    codec: AvroCodec[Any]
+    check: Callable[[Any], None]
+
+
+KINDS: dict[str, Kind] = {
+    "fences": Kind("fences", FENCES, FENCE, _check_fence),
+    "rules": Kind("rules", RULES, RULE, _check_rule),
+    "devices": Kind("devices", DEVICES, DEVICE, _check_device),
+    "policies": Kind("policies", POLICIES, POLICY, _check_policy),
+}
+
+
+def load(kind: Kind, path: Path) -> list[Record]:
+    """Read and check every record of `kind` in a file. Raises BadInput naming the file, the record and the field."""
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise BadInput(error.strerror or str(error), where=str(path)) from None
+    except UnicodeDecodeError:
+        raise BadInput("not UTF-8 text", where=str(path)) from None
+    entries = _fence_entries(path, text) if kind.name == "fences" else _entries(kind, path, text)
+    records, seen = [], set()
+    for number, entry in enumerate(entries, 1):
+        where = f"{path}, entry {number}"
+        if isinstance(entry, dict) and isinstance(entry.get("id"), str):
+            where += f" ({entry['id']})"
+        record = _record(kind, entry, where)
+        if record.id in seen:
+            raise BadInput(f"{record.id!r} is there twice", where=where)
+        seen.add(record.id)
+        records.append(record)
+    if not records:
+        raise BadInput(f"no {kind.name} in it", where=str(path))
+    return records
+
+
+def _record(kind: Kind, entry: Any, where: str) -> Record:
+    if not isinstance(entry, dict):
+        raise BadInput("not an object", where=where)
+    unknown = set(entry) - set(kind.codec.kind.__struct_fields__)
+    if unknown:
+        raise BadInput(
+            f"unknown field {sorted(unknown)[0]!r}",
+            where=where,
+            hint=f"known are {', '.join(kind.codec.kind.__struct_fields__)}",
+        )
+    try:
+        record: Record = msgspec.convert(entry, kind.codec.kind)
+    except msgspec.ValidationError as error:
+        raise BadInput(str(error), where=where) from None
+    if not record.id:
+        raise BadInput("id is empty", where=where)
+    try:
+        kind.check(record)
+    except BadInput as error:
+        raise error.at(where) from None
+    return record
+
+
+def _parse(path: Path, text: str) -> Any:
+    try:
+        return tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadInput(f"not JSON: {error.msg}", where=f"{path}, line {error.lineno}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"not TOML: {error}", where=str(path)) from None
+
+
+def _entries(kind: Kind, path: Path, text: str) -> Iterable[Any]:
+    value = _parse(path, text)
+    listed = value.get(kind.name) if isinstance(value, dict) else None
+    if isinstance(listed, list):
+        return listed
+    if path.suffix == ".toml":
+        raise BadInput(f"no [[{kind.name}]] in it", where=str(path))
+    return value if isinstance(value, list) else [value]
+
+
+def _fence_entries(path: Path, text: str) -> Iterable[Any]:
+    value = _parse(path, text)
+    features = (
+        value.get("features") if isinstance(value, dict) and value.get("type") == "FeatureCollection" else [value]
+    )
+    if not isinstance(features, list):
+        raise BadInput("features is not an array", where=str(path))
+    return [_flat(feature, f"{path}, feature {number}") for number, feature in enumerate(features, 1)]
+
+
+def _flat(feature: Any, where: str) -> dict[str, Any]:
+    """A GeoJSON Feature as the fields of a Fence."""
+    if not isinstance(feature, dict) or feature.get("type") != "Feature":
+        raise BadInput("not a GeoJSON Feature", where=where, hint="a Feature or a FeatureCollection is expected")
+    fields = dict(feature.get("properties") or {})
+    name = feature.get("id", fields.get("id"))
+    if name is None:
+        raise BadInput("a fence needs an id", where=where)
+    fields["id"] = str(name)
+    fields.setdefault("name", fields["id"])
+    fields["geometry"] = json.dumps(feature.get("geometry"), separators=(",", ":"))
+    return fields
+
+
+def put(bootstrap: str, kind: Kind, records: Sequence[Record], done: Callable[[int], None] | None = None) -> None:
+    """Write records to their topic and wait until Kafka has them. Raises BadInput with Kafka's reason."""
+    _write(bootstrap, kind, [(record.id, kind.codec.encode(record)) for record in records], done)
+
+
+def remove(bootstrap: str, kind: Kind, ids: Sequence[str]) -> None:
+    """Remove records. Raises BadInput for ids that are not there, before anything is removed."""
+    present = {record.id for record in read(bootstrap, kind)}
+    for name in ids:
+        if name not in present:
+            raise BadInput(f"no {name!r} in it", where=kind.topic.name)
+    _write(bootstrap, kind, [(name, None) for name in ids], None)
+
+
+def read(bootstrap: str, kind: Kind) -> list[Record]:
+    """What the registry holds now, by id. Raises BadInput when Kafka does not answer or a record is damaged."""
+    newest: dict[str, Record] = {}
+    name = f"tidegate-registry-{uuid.uuid4().hex[:8]}"
+    consumer = reader(bootstrap, name)
+    try:
+        parts = [Part(kind.topic.name, number) for number in range(kind.topic.partitions)]
+        for message in read_to(consumer, Offsets(bootstrap, name).latest(parts)):
+            key, value = (message.key() or b"").decode("utf-8", "replace"), message.value()
+            if value is None:
+                newest.pop(key, None)
+            else:
+                where = f"{message.topic()}[{message.partition()}]@{message.offset()}"
+                try:
+                    newest[key] = kind.codec.decode(value)
+                except BadInput as error:
+                    raise error.at(where) from None
+    except KafkaException as error:
+        raise BadInput(f"Kafka refused: {error.args[0].str()}", where=kind.topic.name) from None
+    finally:
+        consumer.close()
+    return [newest[key] for key in sorted(newest)]
+
+
+def _write(
+    bootstrap: str, kind: Kind, records: Sequence[tuple[str, bytes | None]], done: Callable[[int], None] | None
+) -> None:
+    client = producer(bootstrap, "tidegate-registry", {"message.timeout.ms": int(_FLUSH_S * 1000)})
+    refused: list[str] = []
+    count = 0
+
+    def delivered(error: Any, _message: Any) -> None:
+        nonlocal count
+        if error is not None:
+            refused.append(error.str())
+        count += 1
+        if done is not None:
+            done(count)
+
+    for key, value in records:
+        client.produce(kind.topic.name, value, key, on_delivery=delivered)
+        client.poll(0)
+    left = client.flush(_FLUSH_S)
+    if refused or left:
+        raise BadInput(
+            f"{len(refused) + left} of {len(records)} not written: {refused[0] if refused else 'no answer'}",
+            where=kind.topic.name,
+            hint="tidegate topics apply creates the topics",
+        )
