@@ -1,0 +1,168 @@
+"""`tidegate agent`: run the agent, check its configuration, look at its spool."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import msgspec
+from tidegate_protocols.errors import BadInput
+
+from .config import Config, load
+from .spool.books import SourceBook
+
+_CONFIG = click.option(
+    "--config", "path", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The agent's TOML file."
+)
+
+
+@click.group()
+def agent() -> None:
+    """The agent on the device: serial and MQTT in, Kafka out, nothing lost in between."""
+
+
+@agent.command()
+@_CONFIG
+@click.option("--metrics-port", type=click.IntRange(0, 65_535), help="Serve metrics here; 0 takes a free port.")
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+def run(path: Path, metrics_port: int | None, log_level: str) -> None:
+    """Run the agent until SIGTERM or Ctrl-C."""
+    config = _load(path)
+    logging.basicConfig(
+        level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    )
+    if metrics_port is not None:
+        config.metrics.port = metrics_port
+    try:
+        asyncio.run(_run(config))
+    except BadInput as error:
+        _fail(str(error))
+
+
+async def _run(config: Config) -> None:
+    from .agent import Agent  # the client libraries are loaded for `run` alone
+
+    running = await Agent.start(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, running.stop)
+    metrics = "" if running.metrics_port is None else f", metrics http://127.0.0.1:{running.metrics_port}/metrics"
+    click.echo(f"ready: agent {config.agent.name}, epoch {running.spool.epoch}{metrics}")
+    sys.stdout.flush()
+    await running.run()
+
+
+@agent.command()
+@_CONFIG
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check(path: Path, as_json: bool) -> None:
+    """Check a configuration and print what is in force, defaults included."""
+    config = msgspec.to_builtins(_load(path))
+    for source in config["source"]:
+        if source.get("password"):
+            source["password"] = "…"
+    if as_json:
+        click.echo(json.dumps(config))
+        return
+    for section, content in config.items():
+        for i, table in enumerate(content if isinstance(content, list) else [content]):
+            name = f"{section}[{i}]" if isinstance(content, list) else section
+            _print_table(name, table)
+    click.echo(f"{path} is sound.")
+
+
+def _print_table(name: str, table: dict[str, Any]) -> None:
+    for key, value in table.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            for i, item in enumerate(value):
+                _print_table(f"{name}.{key}[{i}]", item)
+        elif isinstance(value, dict) and value:
+            _print_table(f"{name}.{key}", value)
+        elif value is not None:
+            click.echo(f"{name}.{key} = {json.dumps(value, ensure_ascii=False)}")
+
+
+@agent.command()
+@_CONFIG
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def spool(path: Path, as_json: bool) -> None:
+    """Show the books of the spool as of its last commit, whether the agent runs or not."""
+    config = _load(path)
+    file = Path(config.agent.data_dir) / "spool.db"
+    if not file.exists():
+        _fail(f"{file}: there is no spool yet (the agent makes it when it first runs)")
+    try:
+        books = _read_books(file)
+    except (sqlite3.Error, msgspec.DecodeError, KeyError) as error:
+        _fail(f"{file}: cannot be read: {error}")
+    if as_json:
+        click.echo(json.dumps(books))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    fields = SourceBook.__struct_fields__
+    table = Table("source", *fields)
+    for name, book in books["sources"].items():
+        table.add_row(name, *(f"{book[field]:,}" for field in fields))
+    console = Console()
+    console.print(table)
+    console.print(
+        f"accepted {books['accepted']:,} = acknowledged {books['acknowledged']:,} + evicted {books['evicted']:,}"
+        f" + pending {books['pending']:,} ({books['bytes']:,} bytes), epoch {books['epoch']}"
+    )
+    for reject in books["rejects"]:
+        console.print(f"rejected from {reject['source']} {reject['place']}: {reject['error']}", markup=False)
+
+
+def _read_books(file: Path) -> dict[str, Any]:
+    connection = sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, timeout=10)
+    try:
+        connection.execute("BEGIN")  # one moment for all that follows
+        state = dict(connection.execute("SELECT key, value FROM state"))
+        acknowledged, evicted = connection.execute(
+            "SELECT coalesce(sum(acknowledged), 0), coalesce(sum(evicted), 0) FROM stream"
+        ).fetchone()
+        rejects = connection.execute("SELECT source, at_us, place, error, payload FROM reject ORDER BY id").fetchall()
+    finally:
+        connection.close()
+    sources = {
+        key.removeprefix("source/"): msgspec.structs.asdict(msgspec.msgpack.decode(value, type=SourceBook))
+        for key, value in state.items()
+        if key.startswith("source/")
+    }
+    accepted = sum(book["accepted"] for book in sources.values())
+    return {
+        "epoch": int(state["epoch"]),
+        "sources": sources,
+        "accepted": accepted,
+        "acknowledged": acknowledged,
+        "evicted": evicted,
+        "pending": accepted - acknowledged - evicted,
+        "bytes": int(state["bytes"]),
+        "rejects": [
+            {"source": source, "at_us": at_us, "place": place, "error": error, "payload": payload.hex()}
+            for source, at_us, place, error, payload in rejects
+        ],
+    }
+
+
+def _load(path: Path) -> Config:
+    try:
+        return load(path)
+    except BadInput as error:
+        _fail(str(error))
+
+
+def _fail(text: str) -> NoReturn:
+    click.echo(text, err=True)
+    sys.exit(1)

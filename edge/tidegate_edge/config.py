@@ -1,0 +1,327 @@
+"""The agent's configuration: one TOML file, checked in full before anything starts (docs/agent.md).
+
+Every problem is reported, each with its key and line; unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+from tidegate_protocols.errors import BadInput
+from tidegate_protocols.payload.mapped import Mapping, TimeUnit
+from tidegate_protocols.schema import Channel, ChannelType, Schema
+
+from .sources.topics import check_filter
+from .toml_lines import key_lines, line_of
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
+Port = Annotated[int, Meta(ge=1, le=65_535)]
+Text = Annotated[str, Meta(min_length=1)]
+Positive = Annotated[float, Meta(gt=0)]
+
+
+class Agent(msgspec.Struct, kw_only=True):
+    """`grace_s`: how long the agent goes on sending once it was told to end."""
+
+    name: Name
+    data_dir: Text
+    grace_s: Annotated[float, Meta(ge=0)] = 5.0
+
+
+class Kafka(msgspec.Struct, kw_only=True):
+    """`options` go to librdkafka as they are: TLS, SASL."""
+
+    bootstrap: Text
+    options: dict[str, str | int | float | bool] = {}
+
+
+class BatchSettings(msgspec.Struct, kw_only=True):
+    """A frame is sent once it has `max_scans`, or its oldest scan has been durable for `max_age_ms`."""
+
+    max_scans: Annotated[int, Meta(ge=1, le=65_536)] = 256
+    max_age_ms: Annotated[int, Meta(ge=0, le=60_000)] = 100
+
+
+class SpoolSettings(msgspec.Struct, kw_only=True):
+    """`commit_ms`: how long a scan may wait for others before the disk is written, while nobody waits for it."""
+
+    max_bytes: Annotated[int, Meta(ge=1 << 20)] = 256 << 20
+    commit_ms: Annotated[int, Meta(ge=1, le=10_000)] = 100
+
+
+class TimeSettings(msgspec.Struct, kw_only=True):
+    """A device's time is kept where it lies between these bounds of the agent's."""
+
+    max_past_s: Positive = 30 * 86_400.0
+    max_future_s: Positive = 300.0
+
+
+class WindowSettings(msgspec.Struct, kw_only=True):
+    mode: Literal["raw"] = "raw"
+
+
+class MetricsSettings(msgspec.Struct, kw_only=True):
+    """`port` 0 takes a free one; without a port there are no metrics over HTTP."""
+
+    port: Annotated[int, Meta(ge=0, le=65_535)] | None = None
+
+
+class JsonChannel(msgspec.Struct, kw_only=True):
+    """A channel and the JSON pointer to its value."""
+
+    name: Text
+    at: Text
+    type: ChannelType = "float64"
+    unit: str = ""
+
+
+class JsonMapping(msgspec.Struct, kw_only=True):
+    """Where things stand in a JSON message, as JSON pointers (RFC 6901)."""
+
+    channel: Annotated[list[JsonChannel], Meta(min_length=1)]
+    schema: Name = "json"
+    device: str | None = None
+    ts: str | None = None
+    ts_unit: TimeUnit = "ms"
+    records: str | None = None
+
+    def mapping(self) -> Mapping:
+        """As the parser wants it. Raises BadInput."""
+        channels = tuple(Channel(each.name, each.type, each.unit) for each in self.channel)
+        places = tuple(each.at for each in self.channel)
+        return Mapping(Schema(self.schema, channels), places, self.device, self.ts, self.ts_unit, self.records)
+
+
+class SerialSource(msgspec.Struct, kw_only=True, tag="serial"):
+    """Serial ports. `path` may have wildcards; ports may come and go. In `device`, ``{name}`` is the port's file name.
+
+    `idle_ms`: after so much silence, what waits for its second half (an NMEA sentence) is taken as complete.
+    """
+
+    path: Text
+    protocol: Literal["nmea", "packets", "json", "senml"]
+    baud: Annotated[int, Meta(ge=50, le=4_000_000)] = 115_200
+    device: Text | None = None
+    name: Text | None = None
+    rescan_s: Positive = 1.0
+    idle_ms: Annotated[int, Meta(ge=1)] = 250
+    json: JsonMapping | None = None
+
+    @property
+    def label(self) -> str:
+        return self.name or self.path
+
+
+class Subscription(msgspec.Struct, kw_only=True):
+    """Topics, and what their messages are. In `device`, ``{1}`` is what the first wildcard of `filter` stands for."""
+
+    filter: Text
+    payload: Literal["senml", "sparkplug", "json"]
+    device: Text | None = None
+    json: JsonMapping | None = None
+
+
+class MqttSource(msgspec.Struct, kw_only=True, tag="mqtt"):
+    """An MQTT broker. `window`: how many messages it sends without an acknowledgement (Mosquitto: 20)."""
+
+    host: Text
+    subscribe: Annotated[list[Subscription], Meta(min_length=1)]
+    port: Port = 1883
+    client_id: Annotated[str, Meta(min_length=1, max_length=65_535)] | None = None
+    username: str | None = None
+    password: str | None = None
+    keepalive_s: Annotated[int, Meta(ge=5, le=65_535)] = 30
+    window: Annotated[int, Meta(ge=1, le=65_535)] = 20
+    name: Text | None = None
+
+    @property
+    def label(self) -> str:
+        return self.name or f"{self.host}:{self.port}"
+
+
+class Config(msgspec.Struct, kw_only=True):
+    """The whole file."""
+
+    agent: Agent
+    kafka: Kafka
+    source: Annotated[list[SerialSource | MqttSource], Meta(min_length=1)]
+    batch: BatchSettings = msgspec.field(default_factory=BatchSettings)
+    spool: SpoolSettings = msgspec.field(default_factory=SpoolSettings)
+    time: TimeSettings = msgspec.field(default_factory=TimeSettings)
+    window: WindowSettings = msgspec.field(default_factory=WindowSettings)
+    metrics: MetricsSettings = msgspec.field(default_factory=MetricsSettings)
+
+
+_Path: TypeAlias = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with the file: the key's path in it and what about it."""
+
+    path: _Path
+    what: str
+    hint: str = ""
+
+
+class BadConfig(BadInput):
+    """The configuration cannot be used. `problems` are all of them, a sentence each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+def load(path: Path) -> Config:
+    """Read and check a file. Raises BadConfig."""
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise BadConfig([f"{path}: cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError as error:
+        raise BadConfig([f"{path}: is not UTF-8: byte {error.start}"]) from None
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str = "config") -> Config:
+    """Check a TOML text; `name` stands in the messages. Raises BadConfig."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadConfig([f"{name}: is not TOML: {error}"]) from None
+    problems: list[Problem] = []
+    _check(document, Config, (), problems)
+    config = None
+    if not problems:
+        config = msgspec.convert(document, Config)
+        _check_whole(config, problems)
+    if config is None or problems:
+        lines = key_lines(text)
+        raise BadConfig([_sentence(problem, name, line_of(lines, problem.path)) for problem in problems])
+    return config
+
+
+def _sentence(problem: Problem, name: str, line: int | None) -> str:
+    place = name if line is None else f"{name}, line {line}"
+    hint = f" ({problem.hint})" if problem.hint else ""
+    return f"{place}: {key_text(problem.path)}: {problem.what}{hint}"
+
+
+def key_text(path: _Path) -> str:
+    """A path as people write it: ``source[1].subscribe[0].filter``. Elements are counted from 0."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or "the file"
+
+
+def _check(value: Any, kind: Any, path: _Path, problems: list[Problem]) -> None:
+    """Compare a value with the type that it should have, all the way down."""
+    inner, optional = _plain(kind)
+    if optional and value is None:
+        return
+    if typing.get_origin(inner) is list and isinstance(value, list):
+        if not value and inner is not kind:
+            problems.append(Problem(path, "is empty", "at least one is needed"))
+        for i, item in enumerate(value):
+            _check(item, typing.get_args(inner)[0], (*path, i), problems)
+        return
+    choices = {struct.__struct_config__.tag: struct for struct in _structs(inner)}
+    if choices and not isinstance(value, dict):
+        problems.append(Problem(path, f"should be a table, is {value!r}"))
+    elif choices:
+        keys = dict(value)
+        if len(choices) > 1:
+            tag = keys.pop("type", None)
+            if tag not in choices:
+                said = "is missing" if tag is None else f"{tag!r} is not known"
+                problems.append(Problem((*path, "type"), said, " or ".join(f'"{name}"' for name in choices)))
+                return
+        else:
+            tag = next(iter(choices))
+        _check_table(keys, choices[tag], path, problems)
+    else:
+        try:
+            msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            problems.append(Problem(path, _reworded(str(error), value)))
+
+
+def _check_table(table: dict[str, Any], struct: type[msgspec.Struct], path: _Path, problems: list[Problem]) -> None:
+    fields = {field.name: field for field in msgspec.structs.fields(struct)}
+    for key in table.keys() - fields.keys():
+        close = difflib.get_close_matches(key, fields, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(sorted(fields))}"
+        problems.append(Problem((*path, key), "is not a key", hint))
+    for name, field in fields.items():
+        if name in table:
+            _check(table[name], field.type, (*path, name), problems)
+        elif field.required:
+            problems.append(Problem((*path, name), "is missing"))
+
+
+def _plain(kind: Any) -> tuple[Any, bool]:
+    """A type without its annotations and without None, and whether it had None."""
+    if typing.get_origin(kind) is Annotated:
+        return _plain(typing.get_args(kind)[0])
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        members = [each for each in typing.get_args(kind) if each is not type(None)]
+        if len(members) < len(typing.get_args(kind)):
+            return (_plain(members[0])[0] if len(members) == 1 else kind), True
+    return kind, False
+
+
+def _structs(kind: Any) -> list[type[msgspec.Struct]]:
+    members = typing.get_args(kind) if typing.get_origin(kind) in (types.UnionType, typing.Union) else (kind,)
+    return [each for each in members if isinstance(each, type) and issubclass(each, msgspec.Struct)]
+
+
+def _reworded(text: str, value: Any) -> str:
+    return f"{text.split(' - at ')[0][0].lower()}{text.split(' - at ')[0][1:]}, is {value!r}"
+
+
+def _check_whole(config: Config, problems: list[Problem]) -> None:
+    """What one key says of another."""
+    labels: dict[str, int] = {}
+    for i, source in enumerate(config.source):
+        at: _Path = ("source", i)
+        if source.label in labels:
+            problems.append(
+                Problem(at, f"source[{labels[source.label]}] is called {source.label!r} too", "give one a `name`")
+            )
+        labels[source.label] = i
+        if isinstance(source, SerialSource):
+            _check_json(source.json, source.protocol, at, problems)
+            if source.device is None and source.protocol == "nmea":
+                problems.append(Problem((*at, "device"), "is missing", "NMEA does not say whose position it is"))
+            if source.device is not None and source.protocol == "packets":
+                problems.append(Problem((*at, "device"), "is not for packets", "their HELLO names the device"))
+            continue
+        for j, subscription in enumerate(source.subscribe):
+            below: _Path = (*at, "subscribe", j)
+            _check_json(subscription.json, subscription.payload, below, problems)
+            try:
+                check_filter(subscription.filter)
+            except BadInput as error:
+                problems.append(Problem((*below, "filter"), str(error)))
+            if subscription.device is not None and subscription.payload == "sparkplug":
+                problems.append(Problem((*below, "device"), "is not for sparkplug", "its topics name the device"))
+
+
+def _check_json(mapping: JsonMapping | None, kind: str, at: _Path, problems: list[Problem]) -> None:
+    if mapping is None:
+        return
+    if kind != "json":
+        problems.append(Problem((*at, "json"), f"is not for {kind}"))
+    try:
+        mapping.mapping()
+    except BadInput as error:
+        problems.append(Problem((*at, "json"), str(error)))

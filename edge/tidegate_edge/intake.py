@@ -1,0 +1,96 @@
+"""From a source's scans to the spool: whose they are, when they were, and what the books say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tidegate_protocols.errors import BadInput
+from tidegate_protocols.ids import check_device_id
+from tidegate_protocols.scan import Scan
+
+from .clock import Clock, is_set
+from .spool import Spool
+from .spool.rows import TIME_ESTIMATED, TIME_FROM_AGENT
+from .windowing import Raw, Window
+
+
+class Intake:
+    """What every source hands its scans to.
+
+    A device's time is kept when it lies between `max_past_s` before and `max_future_s` after the agent's; else the
+    scan takes the agent's time and the flag that says so. While the agent's own clock cannot have been set, a device
+    that knows its time is believed, and the agent's times are flagged as estimates.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        clock: Clock,
+        *,
+        window: Window | None = None,
+        max_past_s: float = 30 * 86_400.0,
+        max_future_s: float = 300.0,
+    ) -> None:
+        self.spool = spool
+        self.clock = clock
+        self._window = window or Raw()
+        self._past_us = int(max_past_s * 1e6)
+        self._future_us = int(max_future_s * 1e6)
+
+    def take(self, source: str, scans: Sequence[Scan | BadInput], device: str | None = None) -> None:
+        """Put what one message or read brought. `device` is whose it is where the scans do not say."""
+        spool = self.spool
+        book = spool.book(source)
+        spool.touch(source, book)
+        book.received += len(scans)
+        good = []
+        for scan in scans:
+            if isinstance(scan, BadInput):
+                book.rejected += 1
+                spool.reject(source, scan.where, str(scan), b"")
+            else:
+                good.append(scan)
+        kept, folded = self._window.take(good)
+        book.folded += folded
+        now = self.clock.wall_us()
+        set_ = is_set(now)
+        earliest = now - self._past_us if set_ else 0
+        latest = now + self._future_us if set_ else 2**63
+        guess = TIME_FROM_AGENT if set_ else TIME_FROM_AGENT | TIME_ESTIMATED
+        for scan in kept:
+            owner = scan.device or device
+            try:
+                stream = spool.stream(owner if owner is not None else "", scan.schema)
+            except BadInput as error:
+                book.rejected += 1
+                spool.reject(source, "device", str(error), b"")
+                continue
+            ts = scan.ts_us
+            if ts is not None and earliest <= ts <= latest and (set_ or is_set(ts)):
+                spool.put(stream, ts, scan.values, 0)
+            else:
+                spool.put(stream, now, scan.values, guess)
+            book.accepted += 1
+
+    def refuse(self, source: str, place: str, error: BadInput, payload: bytes) -> None:
+        """Count a message of which nothing can be read, and keep it for inspection."""
+        book = self.spool.book(source)
+        self.spool.touch(source, book)
+        book.received += 1
+        book.rejected += 1
+        self.spool.reject(source, place, str(error), payload)
+
+    def repeated(self, source: str, scans: int) -> None:
+        """Count scans that came again."""
+        book = self.spool.book(source)
+        self.spool.touch(source, book)
+        book.received += scans
+        book.duplicate += scans
+
+
+def device_name(template: str, fields: dict[str, str]) -> str:
+    """Fill a configuration's device template, as ``bus-{name}``. Raises BadInput if the result cannot name a device."""
+    text = template
+    for key, value in fields.items():
+        text = text.replace("{" + key + "}", value)
+    return check_device_id(text)

@@ -1,0 +1,118 @@
+"""Kafka's client as the uplink uses it: in order, without gaps, and told apart what heals from what does not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+from tidegate_protocols.topics import PARTITIONER
+
+# The record itself is what Kafka will not have; any other error is of the link, the broker or the rights.
+_REFUSALS = frozenset(
+    (
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError._INVALID_ARG,
+        KafkaError.INVALID_MSG,
+        KafkaError.INVALID_MSG_SIZE,
+        KafkaError.INVALID_RECORD,
+    )
+)
+
+
+_log = logging.getLogger("tidegate_edge.librdkafka")
+# It warns at every start that the guarantee which is wanted here is marked experimental.
+_log.addFilter(lambda record: "enable.gapless.guarantee is experimental" not in record.getMessage())
+
+
+def settings(bootstrap: str, client_id: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """librdkafka's configuration. `options` go over what is not a matter of correctness."""
+    return {
+        # A silent link is noticed in seconds, and a broker that comes back is found in seconds.
+        "socket.timeout.ms": 10_000,
+        "request.timeout.ms": 5_000,
+        "socket.keepalive.enable": True,
+        "reconnect.backoff.ms": 100,
+        "reconnect.backoff.max.ms": 2_000,
+        "linger.ms": 5,
+        "queue.buffering.max.kbytes": 16_384,
+        "queue.buffering.max.messages": 20_000,
+        "statistics.interval.ms": 0,
+        **options,
+        **PARTITIONER,
+        "bootstrap.servers": bootstrap,
+        "client.id": client_id,
+        "enable.idempotence": True,
+        # A record that expired alone would be passed by its successor, and lost as a duplicate when it came again.
+        "enable.gapless.guarantee": True,
+        "message.timeout.ms": 0,
+        "logger": _log,
+    }
+
+
+class Refused(Exception):
+    """Kafka will not have this record, now or later."""
+
+
+class Full(Exception):
+    """The client's queue is full; it empties as Kafka acknowledges."""
+
+
+class Link:
+    """One producer's life. After `broken` says why, everything unacknowledged is to be sent again by a new one.
+
+    `trouble` is what librdkafka last said of a connection that it is mending by itself.
+
+    Callbacks run inside `poll`, in the caller's thread.
+    """
+
+    def __init__(self, configuration: dict[str, Any]) -> None:
+        self.broken = ""
+        self.trouble = ""
+        self._closed = False
+        self._producer = Producer({**configuration, "error_cb": self._on_error})
+
+    def send(self, topic: str, key: bytes, value: bytes, report: Callable[[bool], None]) -> None:
+        """Queue a record. `report` is called with True once Kafka has it, with False when it refused it for good.
+
+        Raises Refused when it is known at once, and Full.
+        """
+
+        def delivered(error: KafkaError | None, _message: object) -> None:
+            if self._closed:
+                return  # it comes again: what was in flight is not known to the next link
+            if error is None:
+                report(True)
+            elif error.code() in _REFUSALS:
+                self.broken = self.broken or f"{topic}: {error.str()}"
+                report(False)
+            else:
+                self.broken = self.broken or f"{topic}: {error.str()}"
+
+        try:
+            self._producer.produce(topic, value, key, on_delivery=delivered)
+        except BufferError:
+            raise Full from None
+        except KafkaException as exception:
+            error = exception.args[0]
+            if error.code() in _REFUSALS:
+                raise Refused(error.str()) from None
+            self.broken = self.broken or f"{topic}: {error.str()}"
+
+    def poll(self) -> None:
+        """Call back for what was delivered or refused since."""
+        self._producer.poll(0)
+
+    def close(self) -> None:
+        """Forget what is queued and end the client's threads. May take a moment: not for the event loop's thread."""
+        self._closed = True
+        self._producer.purge()
+        self._producer.flush(1.0)
+        self._producer.close()
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self.broken = self.broken or error.str()
+        else:
+            self.trouble = error.str()

@@ -1,0 +1,85 @@
+"""Which QoS 1 messages of a session were stored but perhaps not yet acknowledged, so that a repetition is known.
+
+When the agent or the connection dies between a commit and its acknowledgement, the broker sends the message again,
+under the same packet id and with the DUP flag. A broker has at most a window of messages unacknowledged and they are
+acknowledged in order, so the last window of them is all that can come again. Since the broker's window is not known
+for certain, at least `KEPT_MIN` messages are kept.
+
+They are stored with each commit as one row of the spool's `state`, which leaves when all of its messages are too old.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from hashlib import blake2b
+
+import msgspec
+
+from ..spool import Spool
+
+KEPT_MIN = 2_048
+
+_Marks = list[tuple[int, bytes]]  # packet id, hash of topic and payload
+
+
+class Repeats:
+    """The last messages of one session. `prefix` is that of their keys in the spool's state."""
+
+    def __init__(self, spool: Spool, prefix: str, window: int) -> None:
+        self._spool = spool
+        self._prefix = prefix
+        self._kept = max(window, KEPT_MIN)
+        self._hashes: dict[int, bytes] = {}
+        self._rows: deque[tuple[int, int]] = deque()  # number and messages of each row
+        self._count = 0
+        self._group = -1
+        self._marks: _Marks = []
+        for key in sorted(key for key in spool.state if key.startswith(prefix)):
+            marks = msgspec.msgpack.decode(spool.state[key], type=_Marks)
+            self._hashes.update(marks)
+            self._rows.append((int(key.removeprefix(prefix)), len(marks)))
+            self._count += len(marks)
+        self._next = self._rows[-1][0] + 1 if self._rows else 0
+
+    def seen(self, mid: int, topic: str, payload: bytes, *, again: bool) -> bool:
+        """Whether this message repeats one that was noted; a new one is noted. `again` is its DUP flag."""
+        mark = blake2b(payload, digest_size=8, person=topic.encode()[-16:]).digest()
+        if again and self._hashes.get(mid) == mark:
+            return True
+        if self._group != self._spool.group:
+            self._begin_row()
+        self._hashes[mid] = mark
+        self._marks.append((mid, mark))
+        return False
+
+    def forget(self) -> None:
+        """The broker knows the session no more: what it sends from here on is new."""
+        self._spool.drop([self._key(number) for number, _ in self._rows])
+        self._hashes.clear()
+        self._rows.clear()
+        self._count, self._group = 0, -1
+
+    def _begin_row(self) -> None:
+        """The spool has begun a new group: what came since the last one's begin is a row of its own."""
+        self._group = self._spool.group
+        marks: _Marks = []
+        self._marks = marks
+        number = self._next
+        self._next += 1
+        self._spool.keep(self._key(number), partial(self._close_row, number, marks))
+
+    def _close_row(self, number: int, marks: _Marks) -> bytes:
+        self._rows.append((number, len(marks)))
+        self._count += len(marks)
+        old = []
+        while self._rows and self._count - self._rows[0][1] >= self._kept:
+            gone, messages = self._rows.popleft()
+            self._count -= messages
+            old.append(self._key(gone))
+        if old:
+            self._spool.drop(old)
+        return msgspec.msgpack.encode(marks)
+
+    def _key(self, number: int) -> str:
+        return f"{self._prefix}{number:012d}"

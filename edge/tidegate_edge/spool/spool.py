@@ -1,0 +1,497 @@
+"""The spool: scans are durable here from their source's acknowledgement until Kafka has them.
+
+Limits
+    `max_bytes` for the chunks that wait; when a commit exceeds it, the oldest are evicted and counted. The file may
+    be larger by its pages' slack and by the write-ahead log (8 MiB after a burst). One process per folder.
+
+Layout on disk: `spool.db`, SQLite in WAL mode with synchronous=FULL, one transaction per group of scans
+    schema   what each fingerprint means
+    stream   device, schema and epoch; how many of its scans were named, acknowledged, evicted
+    chunk    scans of one stream that became durable together, in the order of arrival (`id`)
+    state    "epoch"; "bytes" in the chunks; "source/NAME" the source's books; what sources keep to know
+             repetitions by; "settled", the chunk id up to which the rows of `stream` are right
+    reject   the last 100 messages that could not be read, for inspection
+    Beside it `epoch`, the highest epoch that was ever used in this folder, and `lock`.
+
+Invariants
+    1. A scan is named (epoch, seq) in the transaction that stores it: from 0, without holes, per stream and epoch.
+       The name never changes and is never given to another scan. A new file has a higher epoch than any before it.
+    2. What is acknowledged to a source, was committed before. Marks by which a source knows a repetition are
+       committed with the scans they speak of.
+    3. Only the acknowledged prefix of a stream, or its oldest chunks by eviction, ever leave. So per stream
+       next_seq = acknowledged + evicted + pending, by construction.
+    4. Books move only with a commit. Those that the file holds are exact after any crash.
+    5. Rows of `stream` are written when chunks leave ("settling"), not with every commit: that would rewrite a page
+       per device each time. After a crash the chunks beyond "settled" tell the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+import msgspec
+from tidegate_protocols.errors import BadInput
+from tidegate_protocols.ids import check_device_id
+from tidegate_protocols.scan import Value
+from tidegate_protocols.schema import Schema
+
+from ..clock import Clock, is_set
+from .books import Books, SourceBook
+from .rows import ROW_OVERHEAD, Chunk, Stream, encode_chunk
+from .store import REJECTS_MAX, Database, Evicted, Transaction, apply, open_database, prepare
+
+log = logging.getLogger(__name__)
+
+_SETTLE_S = 1.0  # how long acknowledged chunks may stay, so that many leave in one transaction
+_SETTLE_CHUNKS = 512
+_OPEN_MAX = 16_384  # scans that may wait for the disk before sources are asked to hold
+_RECENT_SCANS = 8_192  # scans kept in memory for the uplink, so that what is live is not read back
+_PAYLOAD_KEPT = 4_096
+_RETRY_S = (0.1, 5.0)
+
+
+@dataclass(slots=True)
+class _Group:
+    """What the next commit will store."""
+
+    chunks: list[Chunk] = field(default_factory=list)
+    open: dict[int, Chunk] = field(default_factory=dict)
+    schemas: list[Schema] = field(default_factory=list)
+    books: dict[str, SourceBook] = field(default_factory=dict)
+    keep: dict[str, Callable[[], bytes]] = field(default_factory=dict)
+    drop: list[str] = field(default_factory=list)
+    rejects: list[tuple[str, int, str, str, bytes]] = field(default_factory=list)
+    then: list[Callable[[], None]] = field(default_factory=list)
+    scans: int = 0
+
+    def is_empty(self) -> bool:
+        return not (self.chunks or self.books or self.keep or self.drop or self.rejects or self.then)
+
+
+@dataclass(slots=True)
+class _Commit:
+    """A transaction with what follows when it has succeeded."""
+
+    transaction: Transaction
+    chunks: list[Chunk]
+    books: dict[str, SourceBook]
+    then: list[Callable[[], None]]
+    acknowledged: int
+    evicted: int
+
+
+class Spool:
+    """Use `open`. All methods belong to the event loop's thread.
+
+    `group` numbers the group of scans that is being collected; it changes when a commit takes them.
+    """
+
+    def __init__(self, directory: Path, clock: Clock, max_bytes: int, commit_s: float) -> None:
+        self.directory = directory
+        self.clock = clock
+        self.epoch = 0
+        self.group = 0
+        self.books = Books()
+        self.error = ""
+        self.state: dict[str, bytes] = {}
+        self.on_commit: Callable[[], None] = lambda: None
+        self._max_bytes = max_bytes
+        self._commit_s = commit_s
+        self._database: Database | None = None
+        self._lock_file: IO[bytes] | None = None
+        self._streams: dict[tuple[str, bytes], Stream] = {}
+        self._by_number: dict[int, Stream] = {}
+        self._live_books: dict[str, SourceBook] = {}
+        self._next_id = 1
+        self._evicted_upto = 0
+        self._group = _Group()
+        self._acks: list[tuple[Stream, int, int, Sequence[Chunk], bool]] = []
+        self._acks_since = 0.0
+        self._done_chunks = 0
+        self._stuck: _Commit | None = None
+        self._committing = asyncio.Lock()
+        self._due = asyncio.Event()
+        self._closing = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._recent: deque[Chunk] = deque()
+        self._recent_scans = 0
+
+    # ---- opening and closing
+
+    @classmethod
+    async def open(cls, directory: Path, clock: Clock, *, max_bytes: int = 256 * 2**20, commit_s: float = 0.1) -> Spool:
+        """Open the spool in `directory`, which is made when it is not there.
+
+        A file that cannot be read is put aside as ``spool.db.damaged-…`` and a new one is begun. Raises BadInput when
+        the folder cannot be used or another agent uses it.
+        """
+        spool = cls(directory, clock, max_bytes, commit_s)
+        spool._claim()
+        path = directory / "spool.db"
+        try:
+            await spool._open_file(path)
+        except sqlite3.OperationalError as error:  # no space, no permission: the file itself may be sound
+            await spool._release()
+            raise BadInput(str(error), where=str(path)) from None
+        except (sqlite3.DatabaseError, BadInput, msgspec.DecodeError, KeyError) as error:
+            await spool._close_file()
+            log.error("%s is damaged, a new spool is begun: %s", path, error)
+            spool._put_aside(path)
+            await spool._open_file(path)
+        return spool
+
+    def _claim(self) -> None:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._lock_file = (self.directory / "lock").open("wb")
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput("another agent uses this folder", where=str(self.directory), hint="stop it first") from None
+        except OSError as error:
+            raise BadInput(f"cannot be used: {error.strerror}", where=str(self.directory)) from None
+
+    def _put_aside(self, path: Path) -> None:
+        aside = f"{path.name}.damaged-{self.clock.wall_us() // 1_000_000}"
+        for suffix in ("", "-wal", "-shm"):
+            file = path.with_name(path.name + suffix)
+            if file.exists():
+                file.rename(path.with_name(aside + suffix))
+
+    async def _open_file(self, path: Path) -> None:
+        database = open_database(path)
+        await database
+        self._database = database
+        self.state = await database.run(partial(prepare, epoch=self._new_epoch()))
+        self.epoch = int(self.state["epoch"])
+        self._write_epoch(self.epoch)
+        await database.run(self._load)
+
+    async def _close_file(self) -> None:
+        if self._database is not None:
+            await self._database.close()
+            self._database = None
+
+    async def _release(self) -> None:
+        await self._close_file()
+        if self._lock_file is not None:
+            self._lock_file.close()
+
+    def _new_epoch(self) -> int:
+        """Higher than any before: seconds since 1970 where the clock is set, so that it also is on a new card."""
+        try:
+            last = int((self.directory / "epoch").read_text("ascii"))
+        except (OSError, ValueError):
+            last = 0
+        now_us = self.clock.wall_us()
+        return max(last + 1, now_us // 1_000_000 if is_set(now_us) else 1)
+
+    def _write_epoch(self, epoch: int) -> None:
+        path = self.directory / "epoch"
+        if not path.exists() or path.read_text("ascii") != str(epoch):
+            draft = path.with_suffix(".new")
+            draft.write_text(str(epoch), "ascii")
+            draft.replace(path)
+
+    def _load(self, connection: sqlite3.Connection) -> None:
+        schemas = {mark: Schema.from_json(text) for mark, text in connection.execute("SELECT * FROM schema")}
+        for number, device, mark, epoch, next_seq, acknowledged, evicted in connection.execute("SELECT * FROM stream"):
+            stream = Stream(number, device, schemas[mark], epoch, next_seq, acknowledged, evicted, stored=True)
+            stream.dirty = False
+            self._by_number[number] = stream
+            if epoch == self.epoch:
+                self._streams[device, mark] = stream
+        settled = int(self.state["settled"])
+        for number, stop, last in connection.execute(
+            "SELECT stream, max(seq + n), max(id) FROM chunk WHERE id > ? GROUP BY stream", (settled,)
+        ):
+            stream = self._by_number[number]
+            stream.next_seq = max(stream.next_seq, stop)
+            stream.dirty = True
+            settled = max(settled, last)
+        self._next_id = settled + 1
+        sources = {
+            key.removeprefix("source/"): msgspec.msgpack.decode(value, type=SourceBook)
+            for key, value in self.state.items()
+            if key.startswith("source/")
+        }
+        self._live_books = {name: msgspec.structs.replace(book) for name, book in sources.items()}
+        every = self._by_number.values()
+        self.books = Books(
+            sources,
+            sum(stream.next_seq for stream in every),
+            sum(stream.acknowledged for stream in every),
+            sum(stream.evicted for stream in every),
+            int(self.state["bytes"]),
+        )
+
+    async def close(self) -> None:
+        """Commit what is left and close the file."""
+        self._closing = True
+        self._due.set()
+        try:
+            await self.commit(settle=True)
+        except sqlite3.Error as error:
+            log.error("the last commit failed, unacknowledged scans come again: %s", error)
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._release()
+
+    # ---- what sources do
+
+    def book(self, source: str) -> SourceBook:
+        """The running books of a source, to be changed together with what is put, and announced by `touch`."""
+        return self._live_books.setdefault(source, SourceBook())
+
+    def touch(self, source: str, book: SourceBook) -> None:
+        """The next commit stores `book`."""
+        group = self._group
+        if source not in group.books:
+            self._wake(group)
+            group.books[source] = book
+
+    def stream(self, device: str, schema: Schema) -> Stream:
+        """The stream of a device's scans under a schema, new or known. Raises BadInput for no device id."""
+        key = (device, schema.fingerprint)
+        found = self._streams.get(key)
+        if found is None:
+            check_device_id(device)
+            found = Stream(len(self._by_number) + 1, device, schema, self.epoch)
+            self._streams[key] = self._by_number[found.number] = found
+        return found
+
+    def put(self, stream: Stream, ts_us: int, values: tuple[Value, ...], flags: int) -> None:
+        """Add a scan to the group. `values` are of the channels' types, as `Scan` promises."""
+        group = self._group
+        chunk = group.open.get(stream.number)
+        if chunk is None or chunk.flags != flags or len(chunk.ts) >= stream.chunk_max:
+            if not group.chunks:
+                self._wake(group)
+            chunk = group.open[stream.number] = Chunk(0, stream, 0, flags, 0, [], [])
+            group.chunks.append(chunk)
+        chunk.ts.append(ts_us)
+        chunk.values.append(values)
+        group.scans += 1
+
+    def keep(self, key: str, value: Callable[[], bytes]) -> None:
+        """The next commit stores what `value` returns then under `key` in `state`. `value` may `drop` others."""
+        self._wake(self._group)
+        self._group.keep[key] = value
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """The next commit forgets these keys of `state`."""
+        self._wake(self._group)
+        self._group.drop += keys
+
+    def reject(self, source: str, place: str, error: str, payload: bytes) -> None:
+        """Keep a message that could not be read, for inspection."""
+        self._wake(self._group)
+        if len(self._group.rejects) < REJECTS_MAX:
+            self._group.rejects.append((source, self.clock.wall_us(), place, error, payload[:_PAYLOAD_KEPT]))
+
+    def then(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once all that was put so far is durable."""
+        self._wake(self._group)
+        self._group.then.append(callback)
+
+    def hurry(self) -> None:
+        """Commit as soon as the disk is free: somebody waits for an acknowledgement."""
+        self._due.set()
+
+    @property
+    def congested(self) -> bool:
+        """Whether more waits for the disk than should: sources that can, hold."""
+        return self._group.scans >= _OPEN_MAX
+
+    # ---- what the uplink does
+
+    def acknowledge(self, stream: Stream, start: int, stop: int, done: Sequence[Chunk]) -> None:
+        """Kafka has scans `start` to `stop` (exclusive); `done` are the chunks that end in them."""
+        self._leave(stream, start, stop, done, lost=False)
+
+    def give_up(self, stream: Stream, start: int, stop: int, done: Sequence[Chunk]) -> None:
+        """Scans `start` to `stop` cannot be sent: damaged, or refused by Kafka for good. They count as evicted."""
+        self._leave(stream, start, stop, done, lost=True)
+
+    def _leave(self, stream: Stream, start: int, stop: int, done: Sequence[Chunk], *, lost: bool) -> None:
+        if not self._acks:
+            self._acks_since = self.clock.monotonic()
+            asyncio.get_running_loop().call_later(_SETTLE_S, self._due.set)
+        self._acks.append((stream, start, stop, done, lost))
+        self._done_chunks += len(done)
+        if self._done_chunks >= _SETTLE_CHUNKS:
+            self._due.set()
+
+    def by_number(self, number: int) -> Stream:
+        return self._by_number[number]
+
+    @property
+    def database(self) -> Database:
+        assert self._database is not None
+        return self._database
+
+    @property
+    def last_id(self) -> int:
+        """Id of the newest committed chunk."""
+        return self._next_id - 1 - (len(self._stuck.chunks) if self._stuck is not None else 0)
+
+    def recent(self, after: int) -> list[Chunk]:
+        """Chunks that follow the one with id `after` and are still in memory, once; empty when they are not."""
+        recent = self._recent
+        while recent and recent[0].id <= after:
+            self._recent_scans -= len(recent.popleft())
+        if not recent or recent[0].id != after + 1:
+            return []
+        out = list(recent)
+        recent.clear()
+        self._recent_scans = 0
+        return out
+
+    # ---- committing
+
+    async def run(self) -> None:
+        """Commit group after group until `close`. A disk that fails is tried again for ever; sources wait."""
+        pause = _RETRY_S[0]
+        while not self._closing:
+            await self._due.wait()
+            self._due.clear()
+            try:
+                await self.commit()
+            except sqlite3.Error as error:
+                if not self.error:
+                    log.error("%s cannot be written, sources are held: %s", self.directory / "spool.db", error)
+                self.error = str(error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _RETRY_S[1])
+                self._due.set()
+            else:
+                if self.error:
+                    log.warning("the spool can be written again")
+                self.error, pause = "", _RETRY_S[0]
+
+    async def commit(self, *, settle: bool = False) -> None:
+        """Make durable what was put. With `settle`, also what left. Raises sqlite3.Error; then nothing is lost."""
+        async with self._committing:
+            while (commit := self._stuck or self._prepare(settle)) is not None:
+                self._stuck = commit
+                evicted = await self.database.run(partial(apply, transaction=commit.transaction))
+                self._stuck = None
+                self._finish(commit, evicted)
+                if not settle:
+                    break
+
+    def _wake(self, group: _Group) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._commit_s, self._due.set)
+
+    def _prepare(self, settle: bool) -> _Commit | None:
+        """Name the group's scans and turn it, and what left, into a transaction; None when there is nothing."""
+        group = self._group
+        kept = [(key, value()) for key, value in group.keep.items()]
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        settle = settle or self._done_chunks >= _SETTLE_CHUNKS
+        settle = settle or (bool(self._acks) and self.clock.monotonic() - self._acks_since >= _SETTLE_S)
+        if group.is_empty() and not (settle and self._acks):
+            return None
+        self._group = _Group()
+        self.group += 1
+        out = Transaction(bytes=self.books.bytes)
+        new: Iterable[Stream] = self._name(group.chunks, out)
+        out.excess = out.bytes - self._max_bytes
+        acknowledged = evicted = 0
+        if settle or out.excess > 0:
+            acknowledged, evicted = self._settle(out)
+            out.excess = out.bytes - self._max_bytes
+            new = [stream for stream in self._by_number.values() if stream.dirty and stream.next_seq]
+            out.state.append(("settled", b"%d" % (self._next_id - 1)))
+        for stream in new:
+            out.streams.append(
+                (
+                    stream.number, stream.device, stream.schema.fingerprint, stream.epoch, stream.next_seq,
+                    stream.acknowledged, stream.evicted,
+                )
+            )  # fmt: skip
+            if not stream.stored:
+                out.schemas.append((stream.schema.fingerprint, stream.schema.canonical_json))
+            stream.dirty, stream.stored = False, True
+        books = {name: msgspec.structs.replace(book) for name, book in group.books.items()}
+        out.state += [(f"source/{name}", msgspec.msgpack.encode(book)) for name, book in books.items()]
+        out.state += kept
+        out.dropped += [(key,) for key in group.drop]
+        out.rejects += group.rejects
+        return _Commit(out, group.chunks, books, group.then, acknowledged, evicted)
+
+    def _name(self, chunks: list[Chunk], out: Transaction) -> list[Stream]:
+        """Give the chunks their ids and names and write them into `out`; return the streams that are new."""
+        now_ms = self.clock.wall_us() // 1000
+        new: dict[int, Stream] = {}
+        for chunk in chunks:
+            stream = chunk.stream
+            data = encode_chunk(chunk.ts, chunk.values)
+            chunk.id, chunk.seq, chunk.committed_ms, chunk.size = (
+                self._next_id, stream.next_seq, now_ms, len(data) + ROW_OVERHEAD,
+            )  # fmt: skip
+            self._next_id += 1
+            stream.next_seq += len(chunk.ts)
+            stream.dirty = True
+            if not stream.stored:
+                new[stream.number] = stream
+            out.bytes += chunk.size
+            out.chunks.append(
+                (chunk.id, stream.number, chunk.seq, len(chunk.ts), chunk.flags, now_ms, chunk.size, data)
+            )
+        return list(new.values())
+
+    def _settle(self, out: Transaction) -> tuple[int, int]:
+        """Take what left out of the file; return how many scans were acknowledged and how many given up."""
+        counts = [0, 0]
+        for stream, start, stop, done, lost in self._acks:
+            scans = max(0, stop - max(start, stream.tail))
+            if lost:
+                stream.evicted += scans
+            else:
+                stream.acknowledged += scans
+            counts[lost] += scans
+            stream.dirty = True
+            for chunk in done:
+                if chunk.id > self._evicted_upto:
+                    out.done.append((chunk.id,))
+                    out.bytes -= chunk.size
+        self._acks.clear()
+        self._done_chunks = 0
+        return counts[0], counts[1]
+
+    def _finish(self, commit: _Commit, evicted: Evicted) -> None:
+        """The transaction is durable: the books move, sources are told, the uplink may go on."""
+        for number, scans in evicted.scans.items():
+            self._by_number[number].evicted += scans
+        self._evicted_upto = max(self._evicted_upto, evicted.upto)
+        books = self.books
+        self.books = Books(
+            {**books.sources, **commit.books} if commit.books else books.sources,
+            books.accepted + sum(len(chunk.ts) for chunk in commit.chunks),
+            books.acknowledged + commit.acknowledged,
+            books.evicted + commit.evicted + sum(evicted.scans.values()),
+            commit.transaction.bytes - evicted.bytes,
+        )
+        if evicted.upto:
+            log.warning("the spool is full: %d scans evicted, the oldest first", sum(evicted.scans.values()))
+        for chunk in commit.chunks:
+            if chunk.id > self._evicted_upto:
+                self._recent.append(chunk)
+                self._recent_scans += len(chunk.ts)
+        while self._recent_scans > _RECENT_SCANS:
+            self._recent_scans -= len(self._recent.popleft().ts)
+        for callback in commit.then:
+            callback()
+        self.on_commit()
