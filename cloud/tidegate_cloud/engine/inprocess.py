@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from .logic import Logic, MicroBatch, Output, Record, RowKey
+from .logic import Logic, MicroBatch, Output, Outputs, Record, RowKey
 
 
 @dataclass(slots=True)
@@ -36,7 +36,11 @@ def run(logic: Logic, batches: Iterable[MicroBatch | Sequence[Record]], *, parti
 
 def step(logic: Logic, batch: MicroBatch | Sequence[Record], ran: Ran) -> None:
     """One micro-batch; what comes out is added to `ran`."""
-    out = logic.process(batch if isinstance(batch, MicroBatch) else MicroBatch(records=batch))
+    keep(logic, logic.process(batch if isinstance(batch, MicroBatch) else MicroBatch(records=batch)), ran)
+
+
+def keep(logic: Logic, out: Outputs, ran: Ran) -> None:
+    """Add what a `process` gave, and the rows that it touched, to `ran`."""
     ran.records += out.records
     for name, count in out.counts.items():
         ran.counts[name] = ran.counts.get(name, 0) + count

@@ -80,16 +80,19 @@ class Outputs:
 
     records  to be produced, in this order, in the micro-batch's transaction
     touched  rows that changed; the runner asks for their bytes when they are due
-    counts   what to add to the runner's counters, by name (`metrics.COUNTERS`); names it does not know are ignored
+    counts   what to add to the runner's counters, by name; names it does not know are ignored
+    needed   (side topic, partition) → the lowest offset that was read but is still needed; complete each time. It is
+             committed in place of what was read last, and reading starts there again after a hold or a restart
     """
 
     records: list[Output] = field(default_factory=list)
     touched: set[RowKey] = field(default_factory=set)
     counts: dict[str, int] = field(default_factory=dict)
+    needed: dict[tuple[str, int], int] = field(default_factory=dict)
 
 
 class Logic(Protocol):
-    """See the module's docstring. Attributes are fixed for the life of the object.
+    """See the module's docstring. Attributes (plain ones will do) are fixed for the life of the object.
 
     name              short, for log lines and metrics
     state_version     raised when the meaning of a row's bytes changes; an older program then refuses the state
@@ -100,13 +103,20 @@ class Logic(Protocol):
     tick_s            a tick is wanted this often for each partition, in seconds; None: never
     """
 
-    name: str
-    state_version: int
-    log_topic: str
-    side_topics: tuple[str, ...]
-    broadcast_topics: tuple[str, ...]
-    checkpoint_topic: str
-    tick_s: float | None
+    @property
+    def name(self) -> str: ...
+    @property
+    def state_version(self) -> int: ...
+    @property
+    def log_topic(self) -> str: ...
+    @property
+    def side_topics(self) -> tuple[str, ...]: ...
+    @property
+    def broadcast_topics(self) -> tuple[str, ...]: ...
+    @property
+    def checkpoint_topic(self) -> str: ...
+    @property
+    def tick_s(self) -> float | None: ...
 
     def broadcast(self, records: Sequence[Record]) -> None:
         """Broadcast records: once with the whole content before the first `take`, then what was added since, right

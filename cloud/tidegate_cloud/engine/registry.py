@@ -1,0 +1,72 @@
+"""What is in force, from the broadcast topics: schemas, and the fences, rules and devices that operators go by."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from tidegate_protocols.errors import BadInput
+from tidegate_protocols.registry import DEVICE, FENCE, RULE
+from tidegate_protocols.schema import Schema
+from tidegate_protocols.topics import DEVICES, FENCES, RULES, SCHEMAS
+
+from tidegate_cloud.operators.control import Control
+
+from .logic import Record
+
+_log = logging.getLogger(__name__)
+
+TOPICS = (SCHEMAS.name, FENCES.name, RULES.name, DEVICES.name)
+
+
+class Registry:
+    """Schemas by fingerprint, and the operators' control. Records that cannot be read leave what was in force."""
+
+    def __init__(self) -> None:
+        self.schemas: dict[bytes, Schema] = {}
+        self.control = Control()
+        self._appliers: dict[str, Callable[[str, bytes | None], None]] = {
+            SCHEMAS.name: self._schema,
+            FENCES.name: self._fence,
+            RULES.name: self._rule,
+            DEVICES.name: self._device,
+        }
+
+    def apply(self, records: Sequence[Record]) -> int:
+        """Apply records in order. Returns how many could not be read; each is logged with its place."""
+        refused = 0
+        newest = {(record.topic, record.key): record for record in records}
+        for record in newest.values():
+            try:
+                self._appliers[record.topic]((record.key or b"").decode(), record.value)
+            except (BadInput, UnicodeDecodeError) as error:
+                refused += 1
+                _log.warning("%s@%d is left out: %s", record.topic, record.offset, error)
+        return refused
+
+    def _schema(self, key: str, value: bytes | None) -> None:
+        if value is None:
+            self.schemas = {mark: schema for mark, schema in self.schemas.items() if mark.hex() != key}
+            return
+        schema = Schema.from_json(value)
+        if schema.fingerprint.hex() != key:
+            raise BadInput(f"the key is {key!r}; the schema's fingerprint is {schema.fingerprint.hex()}")
+        self.schemas[schema.fingerprint] = schema
+
+    def _fence(self, key: str, value: bytes | None) -> None:
+        if value is None:
+            self.control.remove_fence(key)
+        else:
+            self.control.put_fence(FENCE.decode(value))
+
+    def _rule(self, key: str, value: bytes | None) -> None:
+        if value is None:
+            self.control.remove_rule(key)
+        else:
+            self.control.put_rule(RULE.decode(value))
+
+    def _device(self, key: str, value: bytes | None) -> None:
+        if value is None:
+            self.control.remove_device(key)
+        else:
+            self.control.put_device(DEVICE.decode(value))

@@ -1,0 +1,204 @@
+"""Settings of Kafka clients that all services share, and plain questions to a cluster about offsets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, cast
+
+from confluent_kafka import (
+    OFFSET_INVALID,
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+from tidegate_protocols.topics import PARTITIONER
+
+_log = logging.getLogger(__name__)
+
+REQUEST_S = 10.0
+_EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+
+
+class Part(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
+
+
+class Committed(NamedTuple):
+    """What a group has committed for a partition: the next offset to read, and the text that came with it."""
+
+    offset: int
+    metadata: str
+
+
+class Message(Protocol):
+    """What a consumer returns: a record, or with `error` set news about a partition.
+
+    (The client library's own type leaves open that a message not from a consumer has no place.)
+    """
+
+    def topic(self) -> str: ...
+    def partition(self) -> int: ...
+    def offset(self) -> int: ...
+    def timestamp(self) -> tuple[int, int]: ...
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+    def headers(self) -> list[tuple[str, bytes | None]] | None: ...
+    def error(self) -> KafkaError | None: ...
+
+
+class OffsetsPending(RuntimeError):
+    """A transaction that commits offsets of these partitions is still open: the committed offset may yet change."""
+
+
+def _on_error(error: KafkaError) -> None:
+    # Brokers come and go; the client library reconnects by itself and says the rest through its calls.
+    _log.debug("kafka client: %s", error)
+
+
+def client_settings(bootstrap: str, client_id: str) -> dict[str, Any]:
+    """What every client starts from: quick reconnects, and one address family on a loopback broker."""
+    return {
+        "bootstrap.servers": bootstrap,
+        "client.id": client_id,
+        "broker.address.family": "v4",
+        "reconnect.backoff.ms": 50,
+        "reconnect.backoff.max.ms": 1000,
+        "topic.metadata.propagation.max.ms": 10000,
+        "error_cb": _on_error,
+        "logger": _log,
+    }
+
+
+def reader(bootstrap: str, client_id: str) -> Consumer:
+    """A consumer of committed records without a group, for `assign`. Says where each partition ends."""
+    return Consumer(
+        client_settings(bootstrap, client_id)
+        | {
+            "group.id": f"{client_id}-reader",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 100,
+            "fetch.queue.backoff.ms": 20,
+        }
+    )
+
+
+def producer(bootstrap: str, client_id: str, settings: Mapping[str, Any] | None = None) -> Producer:
+    """A producer that puts keys where Java clients put them, and that neither repeats nor reorders."""
+    return Producer(
+        client_settings(bootstrap, client_id) | PARTITIONER | {"enable.idempotence": True} | dict(settings or {})
+    )
+
+
+def take(consumer: Consumer, count: int, wait_s: float) -> list[Message]:
+    """Up to `count` messages: waits up to `wait_s` for the first one, and takes what is there by then.
+
+    (`Consumer.consume` with a time-out waits for all of `count`.)
+    """
+    first = consumer.poll(wait_s)
+    if first is None:
+        return []
+    messages = [first, *consumer.consume(count - 1, 0)] if count > 1 else [first]
+    return cast(list[Message], messages)
+
+
+def read_to(consumer: Consumer, ends: Mapping[Part, int]) -> Iterable[Message]:
+    """Assign these partitions from their beginning and yield what they hold, until each has been read to its end.
+
+    `consumer` is a `reader`. An end that is a high watermark is reached only once the transactions below it have ended,
+    since a reader of committed records goes no further than the last stable offset. The partitions stay assigned.
+    Raises KafkaException.
+    """
+    left = {part: end for part, end in ends.items() if end > 0}
+    consumer.assign([TopicPartition(part.topic, part.partition, 0) for part in ends])
+    while left:
+        for message in take(consumer, 10_000, 0.5):
+            error = message.error()
+            if error is None:
+                yield message
+            elif error.code() == KafkaError._PARTITION_EOF:
+                part = Part(message.topic(), message.partition())
+                if part in left and message.offset() >= left[part]:
+                    del left[part]
+            elif not passes(error):
+                raise KafkaException(error)
+
+
+_PASSING = frozenset(
+    (
+        KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._TIMED_OUT,
+        KafkaError._WAIT_COORD, KafkaError._MAX_POLL_EXCEEDED, KafkaError._ASSIGNMENT_LOST,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR,
+        KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.REQUEST_TIMED_OUT, KafkaError.NETWORK_EXCEPTION, KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.ILLEGAL_GENERATION, KafkaError.FENCED_MEMBER_EPOCH, KafkaError.STALE_MEMBER_EPOCH,
+    )
+)  # fmt: skip
+
+
+def passes(error: KafkaError) -> bool:
+    """Whether an error heals by waiting and trying again: a broker that is away, a membership that has lapsed."""
+    return not error.fatal() and (error.retriable() or error.code() in _PASSING)
+
+
+class Offsets:
+    """Asks a cluster about offsets. Every method raises KafkaException when it gets no answer in `REQUEST_S`."""
+
+    def __init__(self, bootstrap: str, client_id: str) -> None:
+        self._admin = AdminClient(client_settings(bootstrap, client_id))
+
+    def earliest(self, parts: Iterable[Part]) -> dict[Part, int]:
+        """The first offset that each partition still has."""
+        return self._list(parts, _EARLIEST)
+
+    def latest(self, parts: Iterable[Part]) -> dict[Part, int]:
+        """The high watermark of each partition: records of open transactions count."""
+        return self._list(parts, _LATEST)
+
+    def _list(self, parts: Iterable[Part], spec: OffsetSpec) -> dict[Part, int]:
+        asked = {TopicPartition(part.topic, part.partition): spec for part in parts}
+        if not asked:
+            return {}
+        futures = self._admin.list_offsets(
+            asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=REQUEST_S
+        )
+        return {Part(tp.topic, tp.partition): future.result().offset for tp, future in futures.items()}
+
+    def committed(self, group: str, parts: Sequence[Part]) -> dict[Part, Committed]:
+        """What `group` has committed; partitions without a commit are left out.
+
+        Raises OffsetsPending while a transactional commit to any of them is pending, so that what is returned is the
+        last word of whoever owned the partition before.
+        """
+        if not parts:
+            return {}
+        request = ConsumerGroupTopicPartitions(group, [TopicPartition(p.topic, p.partition) for p in parts])
+        try:
+            answer = self._admin.list_consumer_group_offsets([request], require_stable=True, request_timeout=REQUEST_S)[
+                group
+            ].result()
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNSTABLE_OFFSET_COMMIT:
+                raise OffsetsPending from None
+            raise
+        found = {}
+        for tp in answer.topic_partitions:
+            if tp.error is not None:
+                if tp.error.code() == KafkaError.UNSTABLE_OFFSET_COMMIT:
+                    raise OffsetsPending
+                raise KafkaException(tp.error)
+            if tp.offset != OFFSET_INVALID:
+                found[Part(tp.topic, tp.partition)] = Committed(tp.offset, tp.metadata or "")
+        return found
