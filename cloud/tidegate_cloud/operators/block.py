@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tidegate_protocols.batch import Batch
 from tidegate_protocols.errors import Misuse
 from tidegate_protocols.events import Phase
-from tidegate_protocols.schema import Schema
+from tidegate_protocols.schema import LAT, LON, Schema
 
 PHASES: tuple[Phase, ...] = ("instant", "begin", "end")
 INSTANT, BEGIN, END = 0, 1, 2
@@ -62,6 +62,14 @@ class Block:
         if mask is not None:
             out[~mask] = np.nan
         return out
+
+    def position(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Longitude and latitude, float64 [n] each, degrees; all NaN when the schema has no positions."""
+        lon, lat = (self.column(LON), self.column(LAT)) if self.schema.is_position else (None, None)
+        if lon is None or lat is None:
+            nothing = np.full(len(self), np.nan)
+            return nothing, nothing
+        return lon, lat
 
     def take(self, rows: npt.NDArray[Any]) -> Block:
         """The block that holds only these scans (index array, or bool [n]). `devices` stays as it is."""
@@ -187,4 +195,38 @@ def no_events() -> EventColumns:
     return EventColumns(
         (), (), np.empty(0, np.int32), np.empty(0, np.uint8), np.empty(0, np.uint8), np.empty(0, np.int32),
         np.empty(0, np.int64), f, f, f, f, [], [],
+    )  # fmt: skip
+
+
+def events_of(
+    kinds: Sequence[str],
+    names: Sequence[str],
+    *,
+    scan: npt.NDArray[np.int32],
+    kind: npt.NDArray[np.uint8],
+    phase: npt.NDArray[np.uint8],
+    ts_us: npt.NDArray[np.int64],
+    value: npt.NDArray[np.float64] | None = None,
+    limit: npt.NDArray[np.float64] | None = None,
+    lat: npt.NDArray[np.float64] | None = None,
+    lon: npt.NDArray[np.float64] | None = None,
+    unit: Sequence[str] | None = None,
+    attrs: Sequence[dict[str, str]],
+) -> EventColumns:
+    """Events in their canonical order: by scan, time, subject, then as given. `names`: the subject of each event.
+
+    Kernels find what one scan leads to in an order that depends on the history of edits; this one does not.
+    """
+    k = len(scan)
+    subjects = sorted(set(names))
+    rank = {name: i for i, name in enumerate(subjects)}
+    subject = np.array([rank[name] for name in names], np.int32)
+    order = np.lexsort((np.arange(k), subject, ts_us, scan))
+    none = np.full(k, np.nan)
+    return EventColumns(
+        kinds, subjects, scan[order], kind[order], phase[order], subject[order], ts_us[order],
+        none if value is None else value[order], none if limit is None else limit[order],
+        none if lat is None else lat[order], none if lon is None else lon[order],
+        [""] * k if unit is None else [unit[i] for i in order.tolist()],
+        [attrs[i] for i in order.tolist()],
     )  # fmt: skip

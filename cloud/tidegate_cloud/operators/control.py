@@ -10,6 +10,8 @@ import math
 from tidegate_protocols.errors import BadInput
 from tidegate_protocols.registry import Device, Fence, Rule
 
+from .fence_book import FenceBook
+
 
 class Control:
     """Fences, rules and devices by id. Read by operators; changed by whoever runs them, between blocks.
@@ -19,18 +21,21 @@ class Control:
 
     def __init__(self) -> None:
         self.fences: dict[str, Fence] = {}
+        self.book = FenceBook()
         self.rules: dict[str, Rule] = {}
         self.devices: dict[str, Device] = {}
         self.edition = 0
 
     def put_fence(self, fence: Fence) -> None:
         """Add or replace a fence. Raises BadInput, and leaves what was, when its shape is not valid."""
+        self.book.put(fence)
         self.fences[fence.id] = fence
         self.edition += 1
 
     def remove_fence(self, fence_id: str) -> None:
         """Remove a fence; one that is not there is no error."""
         if self.fences.pop(fence_id, None) is not None:
+            self.book.remove(fence_id)
             self.edition += 1
 
     def put_rule(self, rule: Rule) -> None:

@@ -22,3 +22,8 @@ def number_of(name: str) -> int:
 def name_of(number: int) -> str:
     """The name with this number."""
     return _names[number]
+
+
+def count() -> int:
+    """How many names have a number: every number is below it."""
+    return len(_names)

@@ -101,6 +101,19 @@ class Table:
                 rows[i] = self.add(int(devices[i]), item)
         return rows
 
+    def remove(self, device: int, row: int) -> None:
+        """Remove one row of a device."""
+        following = int(self.after[row])
+        before = int(self.head[device])
+        if before == row:
+            self.head[device] = following
+        else:
+            while self.after[before] != row:
+                before = int(self.after[before])
+            self.after[before] = following
+        self.free[self.top[0]] = row
+        self.top[0] += 1
+
     def clear(self, device: int) -> None:
         """Remove every row of a device."""
         row = int(self.head[device])
