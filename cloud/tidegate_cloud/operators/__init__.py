@@ -1,6 +1,7 @@
 """Operators: pure functions over columns with rows of state. They do no I/O and import no client library.
 
 `block` is what goes in and comes out, `state` what is remembered, `control` what is in force, `operator` the contract.
+`geofence`, `limit` and `deviation` are the operators; their loops are in `kernels`.
 """
 
 from __future__ import annotations
