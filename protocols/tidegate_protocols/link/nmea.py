@@ -279,13 +279,15 @@ def encode_gga(
     lat: float,
     lon: float,
     *,
-    satellites: int = 8,
-    hdop: float = 1.0,
+    satellites: int | None = 8,
+    hdop: float | None = 1.0,
     talker: str = "GP",
 ) -> bytes:
-    """A GGA sentence with its line end. Units: µs since 1970 UTC, degrees."""
+    """A GGA sentence with its line end; None leaves a field empty. Units: µs since 1970 UTC, degrees."""
     clock, _ = _stamp(ts_us)
-    return _seal(f"{talker}GGA,{clock},{_place(lat, lon)},1,{satellites:02d},{hdop:.2f},,M,,M,,")
+    count = "" if satellites is None else f"{satellites:02d}"
+    dilution = "" if hdop is None else f"{hdop:.2f}"
+    return _seal(f"{talker}GGA,{clock},{_place(lat, lon)},1,{count},{dilution},,M,,M,,")
 
 
 def _seal(body: str) -> bytes:
