@@ -18,7 +18,6 @@ from tidegate_protocols.errors import BadInput
 
 from .fleet import MQTT, SERIAL, Fleet
 from .geo import Place
-from .load import LoadReport, load_kafka, load_mqtt
 from .mqtt import parse_address
 from .records import read_records
 from .replay import Replay
@@ -214,6 +213,9 @@ def load(
     as_json: bool,
 ) -> None:
     """Plain load, and what of it was accepted: PUBACKs from MQTT, delivery reports from Kafka."""
+    # Here, since neither a fleet nor a replay needs frames or Kafka's client.
+    from .load import LoadReport, load_kafka, load_mqtt
+
     with _progress("scans") as bar:
         task = bar.add_task("sent", total=int(rate * seconds) or None)
 
