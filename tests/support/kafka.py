@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, ConsumerGroupState, KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
 from tidegate_cloud.admin import topics as topic_admin
 from tidegate_cloud.broker import Broker
 from tidegate_protocols.topics import CATALOGUE, PARTITIONER
@@ -34,7 +34,7 @@ class KafkaNode:
         self.broker.start()
         client = self.admin()
         topic_admin.apply(client, topic_admin.plan(client))
-        until(lambda: _written(client), what="every partition to have a leader")
+        _written(client)
         return self
 
     def stop(self) -> None:
@@ -54,13 +54,12 @@ class KafkaNode:
         """Make every topic of the catalogue that holds anything anew, and forget every group's offsets."""
         client = self.admin()
         _forget_groups(client)
-        written = until(lambda: _written(client), what="every partition to have a leader")
-        used = [name for name, records in written.items() if records]
+        used = [name for name, records in _written(client).items() if records]
         if used:
             for name, future in client.delete_topics(used, operation_timeout=_TIMEOUT_S).items():
                 _done(future, name)
             until(lambda: _create_missing(client), what="topics made anew")
-            until(lambda: _written(client), what="every partition to have a leader")
+            _written(client)
 
 
 def _create_missing(client: AdminClient) -> bool:
@@ -73,17 +72,9 @@ def _create_missing(client: AdminClient) -> bool:
     return not missing
 
 
-def _written(client: AdminClient) -> dict[str, int] | None:
-    """Records ever written to each topic of the catalogue; None while Kafka is still laying out partitions."""
-    partitions = [TopicPartition(topic.name, p) for topic in CATALOGUE for p in range(topic.partitions)]
-    futures = client.list_offsets({partition: OffsetSpec.latest() for partition in partitions})
-    totals = dict.fromkeys((topic.name for topic in CATALOGUE), 0)
-    try:
-        for partition, future in futures.items():
-            totals[partition.topic] += future.result(_TIMEOUT_S).offset
-    except KafkaException:
-        return None
-    return totals
+def _written(client: AdminClient) -> dict[str, int]:
+    """Records ever written to each topic of the catalogue, once Kafka has laid out every partition."""
+    return until(lambda: topic_admin.written(client, CATALOGUE), what="every partition to have a leader")
 
 
 def _forget_groups(client: AdminClient) -> None:

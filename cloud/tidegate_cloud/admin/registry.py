@@ -8,6 +8,7 @@ or an array of them) or TOML (an array of tables named `rules`, `devices` or `po
 from __future__ import annotations
 
 import json
+import logging
 import tomllib
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -31,6 +32,8 @@ from tidegate_cloud.operators.fences import parse_shape
 Record = Fence | Rule | Device | Policy
 
 _FLUSH_S = 30.0
+# What the client library retries by itself is no news for a person who has not asked for a log.
+logging.getLogger("tidegate_cloud.kafka").addHandler(logging.NullHandler())
 _ALERT_ON = ("enter", "exit", "none")
 
 

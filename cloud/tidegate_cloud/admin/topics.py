@@ -6,23 +6,32 @@ about a device must stay in one. A topic that has another count is reported and 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
     NewTopic,
+    OffsetSpec,
 )
 from tidegate_protocols.errors import BadInput
 from tidegate_protocols.topics import CATALOGUE, Topic
 
 _TIMEOUT_S = 30.0
+_POLL_S = 0.05
+_LAYING_OUT = frozenset(
+    (
+        KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +81,10 @@ def plan(client: AdminClient, catalogue: Sequence[Topic] = CATALOGUE) -> list[Ch
 
 
 def apply(client: AdminClient, changes: Iterable[Change], done: Callable[[Change], None] | None = None) -> None:
-    """Create and correct what `changes` names; `done` is called after each. Raises BadInput with Kafka's reason."""
+    """Create and correct what `changes` names; `done` is called after each. What was created can be used on return.
+
+    Raises BadInput with Kafka's reason.
+    """
     changes = list(changes)
     by_name = {change.topic.name: change for change in changes}
     new = [
@@ -87,6 +99,7 @@ def apply(client: AdminClient, changes: Iterable[Change], done: Callable[[Change
     ]
     if new:
         _finish(client.create_topics(new, operation_timeout=_TIMEOUT_S), by_name, done)
+        _wait_for_leaders(client, [change.topic for change in changes if change.action == "create"])
     resources = [
         ConfigResource(
             ConfigResource.Type.TOPIC,
@@ -102,6 +115,30 @@ def apply(client: AdminClient, changes: Iterable[Change], done: Callable[[Change
     if resources:
         altered = {res.name: future for res, future in client.incremental_alter_configs(resources).items()}
         _finish(altered, by_name, done)
+
+
+def written(client: AdminClient, topics: Sequence[Topic]) -> dict[str, int] | None:
+    """Records ever written to each of `topics`; None while Kafka is still laying out one of their partitions."""
+    parts = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    totals = dict.fromkeys((topic.name for topic in topics), 0)
+    try:
+        for part, future in client.list_offsets(dict.fromkeys(parts, latest)).items():
+            totals[part.topic] += future.result(_TIMEOUT_S).offset
+    except KafkaException as error:
+        if error.args[0].code() in _LAYING_OUT:
+            return None
+        raise
+    return totals
+
+
+def _wait_for_leaders(client: AdminClient, topics: Sequence[Topic]) -> None:
+    """Kafka says that a topic is created before its partitions have leaders."""
+    deadline = time.monotonic() + _TIMEOUT_S
+    while written(client, topics) is None:
+        if time.monotonic() > deadline:
+            raise BadInput(f"not all partitions have a leader after {_TIMEOUT_S:g} s", where="topics")
+        time.sleep(_POLL_S)
 
 
 def _replication(client: AdminClient) -> int:

@@ -1,0 +1,214 @@
+"""One picture of health: what runs, and per stage what came in, went out and waits.
+
+The figures come from three places: the run file (which processes), the services' metrics (what they counted since they
+started) and Kafka itself (what lies on the topics and how far the groups have come).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+from confluent_kafka import OFFSET_INVALID, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+from tidegate_protocols.topics import EVENTS, FRAMES, Topic
+
+from .scrape import Samples, difference, fetch_metrics
+from .supervisor import RunFile, is_alive
+
+_TIMEOUT_S = 5.0
+_GROUPS: tuple[tuple[str, str, Topic], ...] = (
+    ("processor", "tidegate-processor", FRAMES),
+    ("alerts", "tidegate-alerts", EVENTS),
+)
+
+
+class ServiceHealth(msgspec.Struct, frozen=True):
+    """A process of the run file. `answers` is None for a service without metrics."""
+
+    name: str
+    pid: int
+    runs: bool
+    answers: bool | None
+    url: str | None
+
+
+class StageHealth(msgspec.Struct, frozen=True):
+    """A stage of the way. Counts are since the services started; `per_s` are of the time between two looks.
+
+    `waits` is what has come and is not done; `lost` what never will be (refused or evicted), `notes` says more.
+    """
+
+    name: str
+    unit_in: str
+    unit_out: str
+    came_in: int
+    went_out: int
+    waits: int
+    lost: int
+    in_per_s: float
+    out_per_s: float
+    notes: list[str] = []
+
+
+class Delay(msgspec.Struct, frozen=True):
+    """How long something took, seconds. `count` is how many were measured."""
+
+    name: str
+    p50_s: float | None
+    p99_s: float | None
+    count: int
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Everything. `problems` are sentences; none means that all is well."""
+
+    bootstrap: str
+    kafka_answers: bool
+    services: list[ServiceHealth]
+    stages: list[StageHealth]
+    delays: list[Delay]
+    problems: list[str]
+
+
+def look(run: RunFile, *, over_s: float = 1.0, sleep: Callable[[float], None] = time.sleep) -> Health:
+    """Look twice, `over_s` apart, and put it together."""
+    before, _ = _scrape(run)
+    start = time.monotonic()
+    sleep(over_s)
+    now, answers = _scrape(run)
+    seconds = max(time.monotonic() - start, 1e-3)
+    services = [
+        ServiceHealth(s.name, s.pid, is_alive(s) if s.started else True, answers.get(s.name), s.url)
+        for s in run.services
+    ]
+    lags = group_lags(run.bootstrap)
+    stages = _stages(now, difference(before, now), seconds, lags or {})
+    return Health(
+        run.bootstrap, lags is not None, services, stages, _delays(now),
+        _problems(run.bootstrap, lags is not None, services, stages, now),
+    )  # fmt: skip
+
+
+def _scrape(run: RunFile) -> tuple[Samples, dict[str, bool]]:
+    samples, answers = Samples(), {}
+    for service in run.services:
+        if service.metrics is not None:
+            text = fetch_metrics(service.metrics)
+            answers[service.name] = text is not None
+            if text is not None:
+                samples.add(text)
+    return samples, answers
+
+
+def group_lags(bootstrap: str) -> dict[str, int] | None:
+    """Records that each group has not committed yet, by stage; None when Kafka does not answer.
+
+    On a topic that is written in transactions this counts each partition's last end-of-transaction mark too, which no
+    consumer ever sees; a stage's own figure is better where the stage answers.
+    """
+    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    lags = {}
+    try:
+        for stage, group, topic in _GROUPS:
+            parts = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
+            earliest = _offsets(client, parts, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+            latest = _offsets(client, parts, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+            asked = [ConsumerGroupTopicPartitions(group, parts)]
+            answer = client.list_consumer_group_offsets(asked, request_timeout=_TIMEOUT_S)[group].result(_TIMEOUT_S)
+            committed = {
+                tp.partition: tp.offset for tp in answer.topic_partitions if tp.offset not in (None, OFFSET_INVALID)
+            }
+            lags[stage] = sum(end - committed.get(part, earliest[part]) for part, end in latest.items())
+    except (KafkaException, TimeoutError):
+        return None
+    return lags
+
+
+def _offsets(client: AdminClient, parts: Sequence[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
+    futures = client.list_offsets(dict.fromkeys(parts, spec), request_timeout=_TIMEOUT_S)
+    return {tp.partition: future.result(_TIMEOUT_S).offset for tp, future in futures.items()}
+
+
+def _stages(now: Samples, added: Samples, seconds: float, lags: dict[str, int]) -> list[StageHealth]:
+    def stage(
+        name: str, ins: tuple[str, str], outs: tuple[str, str], waits: float, lost: float, notes: list[str]
+    ) -> StageHealth:
+        (unit_in, metric_in), (unit_out, metric_out) = ins, outs
+        return StageHealth(
+            name, unit_in, unit_out, int(now.total(metric_in)), int(now.total(metric_out)), int(waits), int(lost),
+            round(added.total(metric_in) / seconds, 1), round(added.total(metric_out) / seconds, 1), notes,
+        )  # fmt: skip
+
+    def waiting(name: str) -> float:
+        metric = f"tidegate_{name}_lag_records"
+        return now.total(metric) if metric in now else lags.get(name, 0)
+
+    stages = []
+    if "tidegate_edge_accepted_total" in now:
+        lost = now.total("tidegate_edge_rejected_total") + now.total("tidegate_edge_evicted_total")
+        notes = [f"{labels['part']}: {labels['state']}" for labels, _ in now.labelled("tidegate_edge_state")]
+        stages.append(
+            stage("agent", ("scans", "tidegate_edge_received_total"), ("scans", "tidegate_edge_acknowledged_total"),
+                  now.total("tidegate_edge_pending"), lost, notes)
+        )  # fmt: skip
+    if "tidegate_processor_frames_total" in now or lags:
+        notes = _counted(now, "tidegate_processor", ("readings", "duplicates", "gaps", "waiting"))
+        stages.append(
+            stage("processor", ("frames", "tidegate_processor_frames_total"),
+                  ("events", "tidegate_processor_events_total"), waiting("processor"),
+                  now.total("tidegate_processor_dead_letters_total"), notes)
+        )  # fmt: skip
+    if "tidegate_alerts_events_total" in now or lags:
+        notes = [f"{int(now.total('tidegate_alerts_open'))} open"] if "tidegate_alerts_open" in now else []
+        stages.append(
+            stage("alerts", ("events", "tidegate_alerts_events_total"),
+                  ("transitions", "tidegate_alerts_transitions_total"), waiting("alerts"),
+                  now.total("tidegate_alerts_dead_letters_total"), notes)
+        )  # fmt: skip
+    if "tidegate_console_clients" in now:
+        behind = now.total("tidegate_console_behind_seconds")
+        notes = [f"{int(now.total('tidegate_console_clients'))} pages open", f"{behind:.2f} s behind"]
+        stages.append(
+            stage("console", ("readings", "tidegate_console_readings"),
+                  ("updates", "tidegate_console_reading_to_page_seconds_count"), 0, 0, notes)
+        )  # fmt: skip
+    return stages
+
+
+def _counted(now: Samples, prefix: str, names: Sequence[str]) -> list[str]:
+    totals = [(name, int(now.total(f"{prefix}_{name}_total"))) for name in names]
+    return [f"{total:,} {name.replace('_', ' ')}" for name, total in totals if total]
+
+
+def _delays(now: Samples) -> list[Delay]:
+    measured = (
+        ("from a frame on Kafka to its events", "tidegate_processor_event_to_commit_seconds"),
+        ("from an event on Kafka to its alert", "tidegate_alerts_event_to_commit_seconds"),
+        ("end to end, from a reading to the page", "tidegate_console_reading_to_page_seconds"),
+    )
+    return [
+        Delay(words, now.quantile(name, 0.5), now.quantile(name, 0.99), int(now.total(f"{name}_count")))
+        for words, name in measured
+        if f"{name}_count" in now
+    ]
+
+
+def _problems(
+    bootstrap: str, kafka_answers: bool, services: list[ServiceHealth], stages: list[StageHealth], now: Samples
+) -> list[str]:
+    problems = [] if kafka_answers else [f"no Kafka answers at {bootstrap}"]
+    for service in services:
+        if not service.runs:
+            problems.append(f"{service.name} (process {service.pid}) does not run")
+        elif service.answers is False:
+            problems.append(f"{service.name} (process {service.pid}) runs but its metrics do not answer")
+    for stage in stages:
+        if stage.lost:
+            problems.append(f"{stage.name}: {stage.lost:,} lost" if stage.name == "agent" else _dead_letters(stage))
+    return problems
+
+
+def _dead_letters(stage: StageHealth) -> str:
+    return f"{stage.name}: {stage.lost:,} dead letters (tidegate dlq ls)"
