@@ -1,0 +1,99 @@
+// Acknowledge and resolve: shown at once, sent with an idempotency key, settled when the alert itself says so.
+//
+// An action is `sending`, then `sent` (the server has it, Kafka's answer is due), and gone once the alert's new state
+// arrives on the stream. Without a link it is `queued` and sent again under the same key. After SETTLE_MS without an
+// answer it is `slow`, which the page says; if the server refuses, it is `refused`, with the reason, and the alert shows
+// its true state again.
+import * as api from "./api.js";
+import { ACTIONS, allows } from "./alerts.js";
+import { settings } from "./settings.js";
+import { changed, deviceName, shownAlert, state, subscribe } from "./store.js";
+
+const SETTLE_MS = 2_000;
+
+/** Take an action on one alert. Returns false where it makes no sense as the alert stands. */
+export function act(id, action, why = "") {
+  const alert = shownAlert(id);
+  if (!alert || !allows(alert, action)) return false;
+  const pending = {
+    key: api.newId(),
+    action,
+    who: settings.name,
+    why,
+    seenVersion: state.alerts.get(id).version,
+    status: "sending",
+    detail: "",
+  };
+  state.pending.set(id, pending);
+  changed("alerts");
+  changed("said", `${ACTIONS[action].done}: ${deviceName(alert.device)}, ${alert.title}`);
+  send(id, pending);
+  return true;
+}
+
+/** Forget that an action was refused. */
+export function dismiss(id) {
+  state.pending.delete(id);
+  changed("alerts");
+}
+
+async function send(id, pending) {
+  const flag = setTimeout(() => update(id, pending, pending.status === "queued" ? "queued" : "slow"), SETTLE_MS);
+  pending.stopFlag = () => clearTimeout(flag);
+  try {
+    await api.command(id, {
+      id: pending.key,
+      action: pending.action,
+      who: pending.who,
+      why: pending.why,
+      seen_version: pending.seenVersion,
+    });
+    if (pending.status !== "slow") update(id, pending, "sent");
+    settle(state.alerts.get(id));
+  } catch (error) {
+    pending.stopFlag();
+    if (error instanceof api.Refused) {
+      update(id, pending, "refused", error.message);
+      changed("said", `Not saved: ${error.message}`);
+    } else {
+      update(id, pending, "queued");
+    }
+  }
+}
+
+function update(id, pending, status, detail = "") {
+  if (state.pending.get(id) !== pending) return;
+  Object.assign(pending, { status, detail });
+  changed("alerts");
+}
+
+/** What the server says of an alert ends the wait for it, one way or the other. */
+function settle(alert) {
+  const pending = alert && state.pending.get(alert.id);
+  if (!pending || pending.status === "refused" || alert.version <= pending.seenVersion) return;
+  const wanted = ACTIONS[pending.action].state;
+  if (alert.state === wanted && alert.who === pending.who) {
+    pending.stopFlag?.();
+    state.pending.delete(alert.id);
+  } else if (alert.state === wanted || alert.state === "resolved") {
+    pending.stopFlag?.();
+    update(alert.id, pending, "refused", `${alert.who || "The system"} was first`);
+    changed("said", `Not saved: ${pending.detail}`);
+  }
+  changed("alerts");
+}
+
+subscribe(["alerts"], settle);
+subscribe(["refused"], ({ alert, command, why }) => {
+  const pending = state.pending.get(alert);
+  if (pending?.key !== command) return;
+  pending.stopFlag?.();
+  update(alert, pending, "refused", why);
+  changed("said", `Not saved: ${why}`);
+});
+subscribe(["loaded"], () => {
+  for (const id of state.pending.keys()) settle(state.alerts.get(id));
+});
+subscribe(["connected"], () => {
+  for (const [id, pending] of state.pending) if (pending.status === "queued") send(id, pending);
+});
