@@ -1,0 +1,231 @@
+"""What one console shows: alerts, devices and fences as they stand, each already as JSON, and the recent changes.
+
+The event loop owns it. `Delta`s from the reading thread change it; the hub and the API read it.
+
+Two kinds of content:
+
+- **alerts**: every change is kept in order, up to `CHANGES_MAX`, with its place in Kafka. A client that stands at
+  certain offsets is owed all changes at or past them; where some of them are no longer kept, it must reload. What was
+  read at the start counts as changes, so that tokens given by a console that is no more, or by another one, are good.
+- **conflated**: devices, fences and rules are only ever sent as they stand now. `seq` counts their changes, from 1.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tidegate_protocols.alerts import Alert, Transition
+from tidegate_protocols.topics import DEVICE_PARTITIONS
+
+from . import tokens
+from .tokens import Token
+from .views import RuleView, encode
+
+CHANGES_MAX = 20_000
+TRANSITIONS_MAX = 50_000
+_EMPTY_FENCES = b'{"type":"FeatureCollection","features":[]}'
+# Kafka forgets that a key was removed after a day (delete.retention.ms): a client from before might keep it for ever.
+TOKEN_AGE_MAX_S = 12 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRecord:
+    """One record of fleet.alerts; `alert` is None for a tombstone."""
+
+    partition: int
+    offset: int
+    id: str
+    alert: Alert | None
+
+
+@dataclass(slots=True)
+class Delta:
+    """What was read since the last one.
+
+    `topic_id` set: everything before is void, and the topic has this id. `devices` are (id, JSON), the newest of each;
+    `gone` are devices that are no longer known.
+    `newest_us`: time of the newest reading among them.
+    """
+
+    topic_id: bytes | None = None
+    alerts: list[AlertRecord] = field(default_factory=list)
+    transitions: list[Transition] = field(default_factory=list)
+    devices: list[tuple[str, bytes]] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    fences: bytes | None = None
+    rules: list[RuleView] | None = None
+    newest_us: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.topic_id
+            or self.alerts
+            or self.transitions
+            or self.devices
+            or self.gone
+            or self.fences is not None
+            or self.rules is not None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of one alert, ready to send."""
+
+    partition: int
+    offset: int
+    event: bytes
+
+
+@dataclass(slots=True)
+class _Device:
+    json: bytes
+    seq: int
+
+
+class Lost(Exception):
+    """A token cannot be resumed from; the text says why."""
+
+
+class Picture:
+    """See the module's docstring. `process` names this console in its tokens."""
+
+    def __init__(self, process: bytes, changes_max: int = CHANGES_MAX) -> None:
+        self.process = process
+        self._changes_max = changes_max
+        self.rules: list[RuleView] = []
+        self._begin(bytes(tokens.TOPIC_ID_SIZE))
+
+    def _begin(self, topic_id: bytes) -> None:
+        self.topic_id = topic_id
+        self.offsets = [0] * DEVICE_PARTITIONS
+        self.alerts: dict[str, Alert] = {}
+        self.changes: deque[Change] = deque()
+        self._floor = [0] * DEVICE_PARTITIONS  # the changes from here on are all kept
+        self._transitions: deque[Transition] = deque()
+        self._of_alert: dict[str, list[Transition]] = {}
+        self._devices: OrderedDict[str, _Device] = OrderedDict()  # the last changed last
+        self.fences = _EMPTY_FENCES
+        self._fences_seq = self.seq = 1
+
+    def apply(self, delta: Delta) -> list[Change]:
+        """Take in what was read; returns the changes of alerts, in order."""
+        if delta.topic_id is not None:
+            self._begin(delta.topic_id)
+        fresh = [self._alert(record) for record in delta.alerts]
+        for transition in delta.transitions:
+            self._transition(transition)
+        if delta.devices or delta.fences is not None:
+            self.seq += 1
+        for device, json in delta.devices:
+            self._devices[device] = _Device(json, self.seq)
+            self._devices.move_to_end(device)
+        for device in delta.gone:
+            self._devices.pop(device, None)
+        if delta.fences is not None:
+            self.fences, self._fences_seq = delta.fences, self.seq
+        if delta.rules is not None:
+            self.rules = delta.rules
+        return fresh
+
+    def token(self, now_s: int) -> str:
+        """A token for a client that has just been given a snapshot."""
+        return tokens.joined(tokens.head(self.topic_id, self.process, now_s, self.offsets), self.seq)
+
+    def missed(self, token: Token, now_s: int) -> list[Change]:
+        """The changes of alerts that a client with this token is owed, in order. Raises Lost."""
+        if token.topic_id != self.topic_id or len(token.offsets) != len(self.offsets):
+            raise Lost("the alerts were made anew")
+        if now_s - token.at_s > TOKEN_AGE_MAX_S:
+            raise Lost("it has been away for too long")
+        if any(offset < floor for offset, floor in zip(token.offsets, self._floor, strict=True)):
+            raise Lost("it missed more than is kept")
+        return [change for change in self.changes if change.offset >= token.offsets[change.partition]]
+
+    def seq_of(self, token: Token) -> int:
+        """How much of the conflated content a client with this token has had."""
+        return min(token.seq, self.seq) if token.process == self.process else 0
+
+    def conflated(self, since: int) -> tuple[bytes, bytes]:
+        """Devices that changed after `since` as a JSON array, and the fences if they did; empty where nothing did."""
+        changed = []
+        for device in reversed(self._devices.values()):
+            if device.seq <= since:
+                break
+            changed.append(device.json)
+        return (b"[" + b",".join(changed) + b"]" if changed else b""), (
+            self.fences if self._fences_seq > since else b""
+        )
+
+    def devices(self) -> bytes:
+        """All devices as a JSON array."""
+        return b"[" + b",".join(device.json for device in self._devices.values()) + b"]"
+
+    def device(self, name: str) -> bytes | None:
+        """One device as JSON."""
+        found = self._devices.get(name)
+        return None if found is None else found.json
+
+    @property
+    def device_count(self) -> int:
+        return len(self._devices)
+
+    def selected(self, state: str | None = None, device: str | None = None) -> Iterator[Alert]:
+        """Alerts in a state, of a device; the last changed first."""
+        chosen = (
+            alert
+            for alert in self.alerts.values()
+            if (state is None or alert.state == state) and (device is None or alert.device == device)
+        )
+        return iter(sorted(chosen, key=lambda alert: (-alert.changed_us, alert.id)))
+
+    def transitions(self, alert: Alert) -> tuple[list[Transition], bool]:
+        """What happened to an alert, oldest first, and whether that is all."""
+        lines = self._of_alert.get(alert.id, [])
+        versions = {line.version for line in lines if line.action != "refused"}
+        return list(lines), versions.issuperset(range(1, alert.version + 1))
+
+    def asked_before(self, alert: str, command: str) -> bool:
+        """Whether the log already tells of this command."""
+        return any(line.cause == command for line in self._of_alert.get(alert, ()))
+
+    def _alert(self, record: AlertRecord) -> Change:
+        self.offsets[record.partition] = record.offset + 1
+        if record.alert is None:
+            self.alerts.pop(record.id, None)
+            event = b"event: alert-removed\ndata: " + encode({"id": record.id}) + b"\n\n"
+        else:
+            self.alerts[record.id] = record.alert
+            event = b"event: alert\ndata: " + encode(record.alert) + b"\n\n"
+        change = Change(record.partition, record.offset, event)
+        self.changes.append(change)
+        if len(self.changes) > self._changes_max:
+            oldest = self.changes.popleft()
+            self._floor[oldest.partition] = oldest.offset + 1
+        return change
+
+    def _transition(self, transition: Transition) -> None:
+        self._transitions.append(transition)
+        self._of_alert.setdefault(transition.alert, []).append(transition)
+        if len(self._transitions) > TRANSITIONS_MAX:
+            oldest = self._transitions.popleft()
+            lines = self._of_alert[oldest.alert]
+            del lines[0]
+            if not lines:
+                del self._of_alert[oldest.alert]
+
+
+def removal(device: str) -> bytes:
+    """A device that is no longer known as an event of the stream."""
+    return b"event: device-removed\ndata: " + encode({"id": device}) + b"\n\n"
+
+
+def refusal(transition: Transition) -> bytes:
+    """A refused command as an event of the stream: whoever asked is told."""
+    data = {
+        "alert": transition.alert, "command": transition.cause, "who": transition.who, "why": transition.why,
+        "state": transition.to_state, "ts_us": transition.ts_us,
+    }  # fmt: skip
+    return b"event: refused\ndata: " + encode(data) + b"\n\n"

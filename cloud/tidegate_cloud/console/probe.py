@@ -1,0 +1,110 @@
+"""Asks Kafka once a second where things stand: where topics end, how far other stages are, which topics these are."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+from tidegate_protocols.topics import FRAMES
+
+from tidegate_cloud.clock import Clock
+from tidegate_cloud.kafka import Offsets, OffsetsPending, Part, client_settings
+
+from .lag import Lag
+from .views import Stage
+
+_log = logging.getLogger(__name__)
+_EVERY_S = 1.0
+_ANSWER_S = 5.0
+_PROCESSOR = "tidegate-processor"  # its consumer group; it reads the frames
+
+
+def topic_ids(admin: AdminClient, names: Sequence[str]) -> dict[str, bytes]:
+    """The id of each topic: another one than before means that it was made anew. Raises KafkaException."""
+    futures = admin.describe_topics(TopicCollection(list(names)), request_timeout=_ANSWER_S)
+    found = {}
+    for name, future in futures.items():
+        topic_id = future.result(_ANSWER_S + 1).topic_id
+        high, low = topic_id.get_most_significant_bits(), topic_id.get_least_significant_bits()
+        found[name] = (high % 2**64).to_bytes(8, "big") + (low % 2**64).to_bytes(8, "big")
+    return found
+
+
+class Probe:
+    """Keeps `lag` and the stages' lags up to date, in a thread of its own.
+
+    `expected`: the ids that the reading thread knows; `anew` is called when Kafka says other ones.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        lag: Lag,
+        parts: Sequence[Part],
+        expected: dict[str, bytes],
+        anew: Callable[[], None],
+        clock: Clock,
+    ) -> None:
+        self._admin = AdminClient(client_settings(bootstrap, "tidegate-console-probe"))
+        self._offsets = Offsets(bootstrap, "tidegate-console-probe")
+        self._lag = lag
+        self._parts = list(parts)
+        self._expected = expected
+        self._anew = anew
+        self._clock = clock
+        self._frames = [part for part in parts if part.topic == FRAMES.name]
+        self._processor = Lag(clock.now_us())
+        self._processor_seen = False
+        self._last: tuple[int, dict[Part, int]] | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="console-probe", daemon=True)
+        self.kafka_up = True
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(1.0)  # it may be waiting for an answer; nothing hangs on it
+
+    def stages(self, now_us: int) -> list[Stage]:
+        """How far behind each stage before this one is. (What the alert engine commits cannot be told from offsets
+        alone: the markers of transactions are offsets too.)
+        """
+        return [Stage("processor", self._processor.behind_us(now_us) // 1000 if self._processor_seen else None)]
+
+    def _run(self) -> None:
+        while not self._stop.wait(_EVERY_S):
+            self.ask()
+
+    def ask(self) -> None:
+        """Ask once, now."""
+        try:
+            self._ask()
+            self.kafka_up = True
+        except (KafkaException, TimeoutError) as error:
+            if self.kafka_up:
+                _log.warning("Kafka does not answer: %s", error)
+            self.kafka_up = False
+
+    def _ask(self) -> None:
+        at_us = self._clock.now_us()
+        ends = self._offsets.latest(self._parts)
+        self._lag.ends(at_us, ends)
+        if self._last is not None:
+            # Against the ends of a second ago: what a transaction is just about to commit is not a lag.
+            try:
+                committed = self._offsets.committed(_PROCESSOR, self._frames)
+                self._processor.ends(self._last[0], {part: self._last[1][part] for part in self._frames})
+            except OffsetsPending:
+                committed = {}
+            for part, position in committed.items():
+                self._processor_seen = True
+                self._processor.read(part, position.offset)
+        self._last = at_us, ends
+        if topic_ids(self._admin, list(self._expected)) != self._expected:
+            self._anew()

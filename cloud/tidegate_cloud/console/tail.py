@@ -1,0 +1,288 @@
+"""Reads Kafka for the console, in a thread of its own: librdkafka's calls block.
+
+First the small topics whole (alerts, registry, schemas) and the alert log of the last 7 days; then, for as long as it
+lives, whatever is added to them, and the frames from an hour ago on. Frames are decoded here, the newest of each
+device becomes JSON here, and what changed is handed to the event loop as one `Delta` per round. At most `_AHEAD`
+deltas wait for the loop; then reading waits.
+
+When a topic was made anew, everything is forgotten and read again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+from tidegate_protocols.alerts import ALERT, TRANSITION
+from tidegate_protocols.errors import BadInput
+from tidegate_protocols.frame import UnknownSchema, decode_frame
+from tidegate_protocols.registry import DEVICE
+from tidegate_protocols.schema import Schema
+from tidegate_protocols.topics import ALERT_LOG, ALERTS, DEVICES, FENCES, FRAMES, RULES, SCHEMAS
+
+from tidegate_cloud.clock import Clock
+from tidegate_cloud.kafka import Message, Offsets, Part, client_settings, passes, reader, take
+
+from .areas import Areas
+from .fleet import Fleet
+from .history import HOUR_US, History
+from .lag import Lag
+from .picture import TRANSITIONS_MAX, AlertRecord, Delta
+from .probe import Probe, topic_ids
+from .rates import Rates
+from .views import Stage, encode
+
+_log = logging.getLogger(__name__)
+
+_WHOLE = (ALERTS, DEVICES, FENCES, RULES, SCHEMAS)
+_LOG_US = 7 * 24 * HOUR_US
+_FRAMES_AT_ONCE = 500
+_WAIT_S = 0.05
+_AHEAD = 4
+_WAITING_MAX = 10_000
+_ANSWER_S = 10.0
+_LEAVE_S = 5.0  # the thread is a daemon: a Kafka that does not answer must not keep the console from ending
+
+Publish = Callable[[Delta, Callable[[], None]], None]
+"""Hand a delta to the event loop, which calls the second argument once it has taken it in."""
+
+
+class Tail:
+    """See the module's docstring. `failed`: the reason why reading ended for good, when it did."""
+
+    def __init__(self, bootstrap: str, history: History, publish: Publish, clock: Clock) -> None:
+        self._bootstrap = bootstrap
+        self._history = history
+        self._publish = publish
+        self._clock = clock
+        self._stop = threading.Event()
+        self._again = threading.Event()
+        self._ready = threading.Event()
+        self._free = threading.Semaphore(_AHEAD)
+        self._thread = threading.Thread(target=self._run, name="console-tail", daemon=True)
+        self._lag = Lag(clock.now_us())
+        self._probe: Probe | None = None
+        self._begin()
+        self.rates = Rates()
+        self.unreadable = 0
+        self.failed: BaseException | None = None
+
+    def _begin(self) -> None:
+        self._fleet = Fleet()
+        self._areas = Areas()
+        self._schemas: dict[bytes, Schema] = {}
+        self._waiting: deque[Message] = deque(maxlen=_WAITING_MAX)  # frames whose schema is still to come
+        self._changed: set[str] = set()
+        self._newest_us = 0
+        self._history.clear()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End reading, and wait for it."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(_LEAVE_S)
+
+    def wait_ready(self, timeout: float) -> bool:
+        """Whether the small topics have been read whole. Raises what ended the reading, when something did."""
+        ready = self._ready.wait(timeout)
+        if self.failed is not None:
+            raise self.failed
+        return ready
+
+    def behind_us(self, now_us: int) -> int:
+        return self._lag.behind_us(now_us)
+
+    def stages(self, now_us: int) -> list[Stage]:
+        return [] if self._probe is None else self._probe.stages(now_us)
+
+    @property
+    def kafka_up(self) -> bool:
+        return self._probe is None or self._probe.kafka_up
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self._again.clear()
+                try:
+                    self._read_on()
+                except (BadInput, KafkaException) as error:
+                    if not self._ready.is_set():
+                        raise
+                    _log.warning("reading Kafka begins anew: %s", error)
+                    self._stop.wait(1.0)
+        except BaseException as error:
+            self.failed = error
+            if self._ready.is_set():
+                _log.exception("reading Kafka ended")
+        finally:
+            self._ready.set()
+
+    def _read_on(self) -> None:
+        """Read everything from the beginning and follow it, until a topic is made anew."""
+        small = reader(self._bootstrap, "tidegate-console")
+        frames = reader(self._bootstrap, "tidegate-console-frames")
+        try:
+            parts = _partitions(small)
+            ids = topic_ids(AdminClient(client_settings(self._bootstrap, "tidegate-console")), list(parts))
+            self._begin()
+            self._lag = Lag(self._clock.now_us() - HOUR_US)
+            delta = Delta(topic_id=ids[ALERTS.name])
+            self._load(small, parts, delta)
+            self._fill(delta)
+            self._hand_over(delta)
+            self._assign_frames(frames, len(parts[FRAMES.name]))
+            watched = [*parts[ALERTS.name], *parts[FRAMES.name]]
+            self._probe = Probe(self._bootstrap, self._lag, watched, ids, self._again.set, self._clock)
+            self._probe.ask()
+            self._probe.start()
+            self._ready.set()
+            while not (self._stop.is_set() or self._again.is_set()):
+                self._round(small, frames)
+        finally:
+            if self._probe is not None:
+                self._probe.stop()
+            small.close()
+            frames.close()
+
+    def _load(self, consumer: Consumer, parts: Mapping[str, list[Part]], delta: Delta) -> None:
+        """Read the small topics to where they end now."""
+        offsets = Offsets(self._bootstrap, "tidegate-console-load")
+        whole = [part for topic in _WHOLE for part in parts[topic.name]]
+        log = parts[ALERT_LOG.name]
+        ends = offsets.latest([*whole, *log])
+        since_ms = (self._clock.now_us() - _LOG_US) // 1000
+        begin = {
+            Part(tp.topic, tp.partition): ends[Part(tp.topic, tp.partition)] if tp.offset < 0 else tp.offset
+            for tp in consumer.offsets_for_times([TopicPartition(*part, since_ms) for part in log], timeout=_ANSWER_S)
+        }
+        most = TRANSITIONS_MAX // len(log)
+        begin = {part: max(offset, ends[part] - most) for part, offset in begin.items()} | dict.fromkeys(whole, 0)
+        consumer.assign([TopicPartition(*part, offset) for part, offset in begin.items()])
+        left = {part for part, offset in begin.items() if offset < ends[part]}
+        while left and not self._stop.is_set():
+            for message in take(consumer, 10_000, 0.2):
+                self._small(message, delta)
+                error = message.error()
+                if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                    part = Part(message.topic(), message.partition())
+                    if message.offset() >= ends[part]:
+                        left.discard(part)
+
+    def _assign_frames(self, consumer: Consumer, partitions: int) -> None:
+        since_ms = (self._clock.now_us() - HOUR_US) // 1000
+        wanted = [TopicPartition(FRAMES.name, partition, since_ms) for partition in range(partitions)]
+        found = consumer.offsets_for_times(wanted, timeout=_ANSWER_S)
+        for tp in found:
+            if tp.offset < 0:
+                tp.offset = OFFSET_END
+        consumer.assign(found)
+
+    def _round(self, small: Consumer, frames: Consumer) -> None:
+        delta = Delta()
+        for message in take(small, 1000, 0):
+            self._small(message, delta)
+        for message in take(frames, _FRAMES_AT_ONCE, _WAIT_S):
+            if self._good(message):
+                self._frame(message)
+        self._fill(delta)
+        if delta:
+            self._hand_over(delta)
+
+    def _fill(self, delta: Delta) -> None:
+        """Put in what is conflated: the devices, fences and rules that changed."""
+        if self._changed:
+            delta.devices = [(view.id, encode(view)) for view in self._fleet.views(self._changed)]
+            delta.gone = sorted(self._changed - {device for device, _ in delta.devices})
+            self._changed.clear()
+        delta.newest_us, self._newest_us = self._newest_us, 0
+        delta.fences, delta.rules = self._areas.changes()
+
+    def _hand_over(self, delta: Delta) -> None:
+        while not self._free.acquire(timeout=0.2):
+            if self._stop.is_set():
+                return
+        self._publish(delta, self._free.release)
+
+    def _small(self, message: Message, delta: Delta) -> None:
+        if not self._good(message):
+            return
+        key, value = (message.key() or b"").decode("utf-8", "replace"), message.value()
+        try:
+            match message.topic():
+                case ALERTS.name:
+                    alert = None if value is None else ALERT.decode(value)
+                    delta.alerts.append(AlertRecord(message.partition(), message.offset(), key, alert))
+                case ALERT_LOG.name:
+                    delta.transitions.append(TRANSITION.decode(value or b""))
+                case DEVICES.name:
+                    self._fleet.name(key, None if value is None else DEVICE.decode(value))
+                    self._changed.add(key)
+                case FENCES.name:
+                    self._areas.fence(key, value)
+                case RULES.name:
+                    self._areas.rule(key, value)
+                case SCHEMAS.name:
+                    self._schema(value)
+        except BadInput as error:
+            place = f"{message.topic()}[{message.partition()}]@{message.offset()}"
+            _log.warning("left out: %s", error.at(place))
+
+    def _schema(self, value: bytes | None) -> None:
+        if value is None:
+            return
+        schema = Schema.from_json(value)
+        self._schemas[schema.fingerprint] = schema
+        waiting, self._waiting = self._waiting, deque(maxlen=_WAITING_MAX)
+        for message in waiting:
+            self._frame(message)
+
+    def _frame(self, message: Message) -> None:
+        try:
+            batch = decode_frame(message.value() or b"", self._schemas)
+        except UnknownSchema:
+            self._waiting.append(message)
+            return
+        except BadInput:
+            self.unreadable += 1  # the processor makes a dead letter of it
+            return
+        append_us = message.timestamp()[1] * 1000
+        self._fleet.batch(batch, append_us)
+        self._history.append(batch)
+        self._changed.add(batch.device)
+        self._newest_us = max(self._newest_us, int(batch.ts_us[-1]))
+        self.rates.add(self._clock.monotonic(), 1, batch.readings)
+
+    def _good(self, message: Message) -> bool:
+        """Whether a message is a record; notes how far its partition has been read."""
+        error = message.error()
+        part = Part(message.topic(), message.partition())
+        if error is None:
+            self._lag.read(part, message.offset() + 1, message.timestamp()[1] * 1000)
+            return True
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._lag.read(part, message.offset())
+        elif error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.UNKNOWN_TOPIC_ID):
+            self._again.set()
+        elif not passes(error):
+            raise KafkaException(error)
+        return False
+
+
+def _partitions(consumer: Consumer) -> dict[str, list[Part]]:
+    """The partitions of every topic that the console reads. Raises BadInput when one is missing."""
+    known = consumer.list_topics(timeout=_ANSWER_S).topics
+    found = {}
+    for topic in (*_WHOLE, ALERT_LOG, FRAMES):
+        if topic.name not in known:
+            raise BadInput("the topic does not exist", where=topic.name, hint="`tidegate topics apply` makes it")
+        if len(known[topic.name].partitions) != topic.partitions:
+            raise BadInput(f"it has not {topic.partitions} partitions", where=topic.name)
+        found[topic.name] = [Part(topic.name, partition) for partition in range(topic.partitions)]
+    return found
