@@ -19,7 +19,6 @@ import numpy as np
 from tidegate_protocols import topics
 from tidegate_protocols.batch import Batch
 from tidegate_protocols.errors import BadInput
-from tidegate_protocols.frame import encode_frame
 from tidegate_protocols.payload.senml import encode_senml
 from tidegate_protocols.scan import Scan
 from tidegate_protocols.schema import Channel, Schema
@@ -168,6 +167,7 @@ def load_kafka(
 ) -> LoadReport:
     """Produce `rate` scans a second (0: as fast as they are taken) as frames, and wait for every delivery report."""
     from confluent_kafka import KafkaException, Producer
+    from tidegate_protocols.frame import encode_frame
 
     _check(devices, rate, seconds, scans_per_frame)
     report, walks = LoadReport("kafka", devices), Walks(devices, seed)
