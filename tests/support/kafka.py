@@ -7,11 +7,20 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, ConsumerGroupState, KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupState,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
 from tidegate_cloud.admin import topics as topic_admin
 from tidegate_cloud.broker import Broker
-from tidegate_protocols.topics import CATALOGUE, PARTITIONER
+from tidegate_protocols.topics import BY_NAME, CATALOGUE, PARTITIONER
 
 from tests.support.wait import until
 
@@ -49,6 +58,15 @@ class KafkaNode:
 
     def admin(self) -> AdminClient:
         return AdminClient({"bootstrap.servers": self.bootstrap, **QUIET})
+
+    def lag(self, group: str, topic: str) -> int:
+        """Records of `topic` that the group has not committed; all of them where it has committed nothing."""
+        partitions = [TopicPartition(topic, p) for p in range(BY_NAME[topic].partitions)]
+        request = ConsumerGroupTopicPartitions(group, partitions)
+        committed = self.admin().list_consumer_group_offsets([request])[group].result(_TIMEOUT_S).topic_partitions
+        ends = self.admin().list_offsets({partition: OffsetSpec.latest() for partition in partitions})
+        end = {partition.partition: future.result(_TIMEOUT_S).offset for partition, future in ends.items()}
+        return sum(end[entry.partition] - max(0, entry.offset) for entry in committed)
 
     def refresh_topics(self) -> None:
         """Make every topic of the catalogue that holds anything anew, and forget every group's offsets."""
