@@ -21,5 +21,16 @@ __all__ = [
     "Snapshot",
     "StateRows",
     "block_of",
+    "default_operators",
     "no_events",
 ]
+
+
+def default_operators() -> list[Operator]:
+    """What the processor runs, in this order."""
+    # Imported here: they bring numba with them, and who only needs the contract should not wait for it.
+    from .deviation import Deviation
+    from .geofence import Geofence
+    from .limit import Limit
+
+    return [Geofence(), Limit(), Deviation()]
