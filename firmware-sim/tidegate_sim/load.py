@@ -166,15 +166,16 @@ def load_kafka(
     on_progress: Callable[[LoadReport], None] | None = None,
 ) -> LoadReport:
     """Produce `rate` scans a second (0: as fast as they are taken) as frames, and wait for every delivery report."""
-    from confluent_kafka import KafkaException, Producer
+    from confluent_kafka import Producer
     from tidegate_protocols.frame import encode_frame
 
     _check(devices, rate, seconds, scans_per_frame)
     report, walks = LoadReport("kafka", devices), Walks(devices, seed)
-    producer = Producer(
-        {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5, "compression.type": "none",
-         "client.id": "tidegate-sim-load", "message.timeout.ms": 60_000, **topics.PARTITIONER}
-    )  # fmt: skip
+    down: list[Any] = []
+    producer = Producer({
+        "bootstrap.servers": bootstrap, "client.id": "tidegate-sim-load", "enable.idempotence": True, "linger.ms": 5,
+        "message.timeout.ms": 60_000, "error_cb": down.append, "log_level": 0, **topics.PARTITIONER,
+    })  # fmt: skip
 
     def delivered(error: Any, _message: Any) -> None:
         if error is None:
@@ -182,10 +183,7 @@ def load_kafka(
         else:
             report.refused += 1
 
-    try:
-        producer.list_topics(topics.FRAMES.name, timeout=15)
-    except KafkaException as error:
-        raise BadInput(f"no Kafka at {bootstrap}: {error.args[0].str()}", hint="is it running, on that port?") from None
+    _find_kafka(producer, bootstrap, down)
     producer.produce(topics.SCHEMAS.name, LOAD_SCHEMA.canonical_json, LOAD_SCHEMA.fingerprint.hex().encode())
     if producer.flush(30):
         raise BadInput(f"Kafka at {bootstrap} did not take the schema within 30 s")
@@ -215,6 +213,23 @@ def load_kafka(
     producer.flush(60)
     report.seconds = pace.elapsed
     return report
+
+
+def _find_kafka(producer: Any, bootstrap: str, errors: list[Any]) -> None:
+    """Wait until Kafka tells its topics. Raises BadInput at once when nobody answers there, or after 15 s."""
+    from confluent_kafka import KafkaError, KafkaException
+
+    why = ""
+    for _ in range(30):
+        try:
+            producer.list_topics(topics.FRAMES.name, timeout=0.5)
+            return
+        except KafkaException as error:
+            why = error.args[0].str()
+        producer.poll(0)
+        if any(error.code() == KafkaError._ALL_BROKERS_DOWN for error in errors):
+            break
+    raise BadInput(f"no Kafka at {bootstrap}: {why}", hint="is it running, on that port?")
 
 
 def _count(report: LoadReport, scans: int, size: int) -> None:

@@ -33,6 +33,7 @@ _POLL_S = 0.05
 _SETTLE_S = 0.5
 _AFTER_FLUSH_S = 0.03
 _HELD_MAX = 64 * 1024
+_UNTOLD_S = 1.0  # a reader that has the line for itself is believed to have read what it got so long ago
 _TIOCPKT_FLUSHREAD = 1
 
 
@@ -54,6 +55,7 @@ class SerialPort:
         self._opened_at: float | None = None
         self._flushed_at: float | None = None
         self._writing = False
+        self._written_at = float("-inf")
         self._loop = asyncio.get_running_loop()
         self.master, slave = os.openpty()
         self.path = os.ttyname(slave)
@@ -103,19 +105,26 @@ class SerialPort:
                     self.on_open()
         self._flush()
 
-    def unread(self) -> int:
-        """Bytes that the reader has not taken yet, as far as the kernel tells (0 when nobody has the line open)."""
+    def unread(self) -> int | None:
+        """Bytes that the reader has not taken yet; None when it has the line to itself and we cannot ask."""
         if self._opened_at is None:
             return 0
         try:
             slave = os.open(self.path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         except OSError:
-            return 0  # opened for its reader alone
+            return None
         try:
             waiting: int = struct.unpack("i", fcntl.ioctl(slave, termios.FIONREAD, bytes(4)))[0]
             return waiting
         finally:
             os.close(slave)
+
+    def busy(self) -> bool:
+        """Whether something that was sent may still be on its way to the reader."""
+        unread = self.unread()
+        if unread is None:
+            return self.held > 0 or time.monotonic() - self._written_at < _UNTOLD_S
+        return self.held > 0 or unread > 0
 
     def close(self) -> None:
         """Take the line away, as if it were unplugged."""
@@ -145,6 +154,7 @@ class SerialPort:
             message = self._held[0]
             try:
                 self._cut += os.write(self.master, message[self._cut :])
+                self._written_at = time.monotonic()
             except BlockingIOError:
                 break
             except OSError as error:
@@ -219,7 +229,7 @@ class SerialPorts:
         ports = [self.ports[name] for name in (self.ports if names is None else names)]
         quiet = 0
         while quiet < 4:  # the kernel moves bytes between two buffers: it must stay empty for a moment
-            busy = any(port.held or port.unread() for port in ports)
+            busy = any(port.busy() for port in ports)
             quiet = 0 if busy else quiet + 1
             await asyncio.sleep(_POLL_S)
 

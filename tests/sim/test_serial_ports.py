@@ -56,7 +56,7 @@ async def test_a_slow_reader_loses_nothing_and_slows_the_sender(ports: SerialPor
     with serial.Serial(str(port.link), timeout=0) as line:
         await until_async(lambda: port.is_open)
         sending = asyncio.create_task(send_all(port))
-        await until_async(lambda: port.held > 60_000 and port.unread() > 0, what="kernel and queue to fill")
+        await until_async(lambda: port.held > 60_000 and (port.unread() or 0) > 0, what="kernel and queue to fill")
         assert not sending.done()
         got = bytearray()
         while len(got) < sum(map(len, MESSAGES)):
