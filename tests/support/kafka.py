@@ -63,8 +63,9 @@ class KafkaNode:
         """Records of `topic` that the group has not committed; all of them where it has committed nothing."""
         partitions = [TopicPartition(topic, p) for p in range(BY_NAME[topic].partitions)]
         request = ConsumerGroupTopicPartitions(group, partitions)
-        committed = self.admin().list_consumer_group_offsets([request])[group].result(_TIMEOUT_S).topic_partitions
-        ends = self.admin().list_offsets({partition: OffsetSpec.latest() for partition in partitions})
+        client = self.admin()  # in a variable: its futures never finish once it is collected
+        committed = client.list_consumer_group_offsets([request])[group].result(_TIMEOUT_S).topic_partitions
+        ends = client.list_offsets({partition: OffsetSpec.latest() for partition in partitions})
         end = {partition.partition: future.result(_TIMEOUT_S).offset for partition, future in ends.items()}
         return sum(end[entry.partition] - max(0, entry.offset) for entry in committed)
 
