@@ -97,6 +97,7 @@ class SenmlSpeaker:
     def __init__(self, name: str, vehicle: Vehicle, place: Place, client: MqttClient) -> None:
         self.sent = 0
         self._name, self._vehicle, self._place, self._client = name, vehicle, place, client
+        self._heading = 0.0
 
     @property
     def acknowledged(self) -> None:
@@ -105,8 +106,9 @@ class SenmlSpeaker:
     async def say(self, ts_us: int) -> None:
         fix = self._vehicle.fix()
         lat, lon = self._place.to_degrees(fix.x_m, fix.y_m)
-        heading = None if fix.heading_deg is None else round(fix.heading_deg, 1)
-        values = (lat, lon, round(fix.speed_mps, 2), heading, round(fix.accuracy_m, 1))
+        if fix.heading_deg is not None:
+            self._heading = fix.heading_deg  # while it stands, a tracker goes on telling the last one
+        values = (lat, lon, round(fix.speed_mps, 2), round(self._heading, 1), round(fix.accuracy_m, 1))
         await self._client.publish(
             f"fleet/{self._name}/senml", encode_senml(Scan(self._name, VAN_SCHEMA, ts_us, values))
         )

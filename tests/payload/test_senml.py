@@ -179,3 +179,5 @@ def test_a_pack_is_of_one_device() -> None:
     a, b = (Scan(device, schema, NOW, (True, 1.0, 2.0)) for device in ("a", "b"))
     with pytest.raises(Misuse):
         encode_senml(a, b)
+    with pytest.raises(Misuse):
+        encode_senml(Scan("a", schema, NOW, (None, None, None)))

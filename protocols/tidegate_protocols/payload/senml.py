@@ -20,14 +20,15 @@ Limits: 256 KiB and 8,192 records a pack.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import msgspec
 
 from ..errors import BadInput, Misuse
 from ..ids import check_device_id
-from ..scan import Scan, Value, as_value, check_ts_us, schema_of
+from ..scan import Scan, Value, check_ts_us, schema_of
 from ..schema import LAT, LON, Channel, ChannelType
 from .names import channel_name
 
@@ -35,19 +36,19 @@ PACK_MAX = 256 * 1024
 RECORDS_MAX = 8192
 VERSION_MAX = 10
 _ABSOLUTE_US = 2**28 * 1_000_000
-_BASE_NUMBERS = ("bt", "bv", "bs", "bver")
-_NUMBERS = ("v", "s", "t", "ut")
-_TEXTS = ("bn", "bu", "n", "u", "vs", "vd")
+_FIELDS = (
+    dict.fromkeys(("bt", "bv", "bs", "bver", "v", "s", "t", "ut"), "number")
+    | dict.fromkeys(("bn", "bu", "n", "u", "vs", "vd"), "text")
+    | {"vb": "flag"}
+)
+_VALUES = frozenset(("v", "vb", "vs", "vd"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Resolved:
+class _Resolved(NamedTuple):
     """One number or flag of a record, with everything that it inherits."""
 
     device: str
-    channel: str
-    unit: str
-    type: ChannelType
+    channel: Channel
     value: Value
     ts_us: int | None
 
@@ -94,57 +95,77 @@ def _check(record: Any, base: dict[str, Any]) -> None:
     """Whether the fields of a record are of the types that the RFC gives them; then take in its base fields."""
     if not isinstance(record, dict):
         raise BadInput("not an object")
+    values = 0
     for key, value in record.items():
-        if key in _NUMBERS or key in _BASE_NUMBERS:
+        kind = _FIELDS.get(key)
+        if kind == "number":
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise BadInput(f"{key} is not a number")
-        elif key in _TEXTS:
+        elif kind == "text":
             if not isinstance(value, str):
                 raise BadInput(f"{key} is not text")
-        elif key == "vb":
+        elif kind == "flag":
             if not isinstance(value, bool):
                 raise BadInput("vb is neither true nor false")
         elif key.endswith("_"):
             raise BadInput(f"field {key!r} must be understood and is not")
-    if sum(key in record for key in ("v", "vb", "vs", "vd")) > 1:
+        values += key in _VALUES
+        if key[0:1] == "b":
+            if key == "bver" and (value > VERSION_MAX or value != base.get("bver", value)):
+                raise BadInput(f"SenML version {value}", hint=f"one version, at most {VERSION_MAX}, is read")
+            base[key] = value
+    if values > 1:
         raise BadInput("more than one of v, vb, vs and vd")
-    version = record.get("bver", base.get("bver", VERSION_MAX))
-    if version > VERSION_MAX or version != base.get("bver", version):
-        raise BadInput(f"SenML version {version}", hint=f"one version, at most {VERSION_MAX}, is read")
-    base.update((key, record[key]) for key in ("bn", "bu", *_BASE_NUMBERS) if key in record)
 
 
 def _resolve(record: dict[str, Any], base: dict[str, Any], device: str | None, now_us: int | None) -> list[_Resolved]:
-    name = base.get("bn", "") + record.get("n", "")
     values: list[tuple[str, ChannelType, Value]] = []
-    if "v" in record or ("bv" in base and not record.keys() & {"vb", "vs", "vd", "s"}):
+    if "v" in record or ("bv" in base and "n" in record and not record.keys() & {"vb", "vs", "vd", "s"}):
         values.append(("", "float64", _real(record.get("v", 0) + base.get("bv", 0), "v")))
     elif "vb" in record:
         values.append(("", "bool", record["vb"]))
     if "s" in record or ("bs" in base and record.keys() & {"v", "n"}):
         values.append(("_sum", "float64", _real(record.get("s", 0) + base.get("bs", 0), "s")))
-    if not values or (not record.keys() & {"n", "v", "vb", "s"}):
+    if not values:
         return []
+    name, unit = base.get("bn", "") + record.get("n", ""), record.get("u", base.get("bu", ""))
+    ts_us = _time(_micros(base.get("bt", 0)) + _micros(record.get("t", 0)), now_us)
+    resolved = []
+    for suffix, kind, value in values:
+        owner, channel = _names(name, unit, suffix, kind)
+        if device is None:
+            _check_owner(owner, name)
+        resolved.append(_Resolved(owner, channel, value, ts_us))
+    return resolved
+
+
+@lru_cache(maxsize=8192)
+def _names(name: str, unit: str, suffix: str, kind: ChannelType) -> tuple[str, Channel]:
+    """Device and channel of a resolved name."""
     cut = max(name.rfind("/"), name.rfind(":"))
     owner = name[: max(cut, 0)].replace("/", ":").strip(":")
-    if not owner and device is None:
+    channel = unit if unit in (LAT, LON) else channel_name(name[cut + 1 :])
+    return owner, Channel(channel + suffix, kind, unit)
+
+
+@lru_cache(maxsize=8192)
+def _check_owner(owner: str, name: str) -> None:
+    if not owner:
         raise BadInput(
             f"name {name[:80]!r} has no device part",
             hint="send a base name such as 'bus-12:', or name the device in the source's configuration",
         )
-    if device is None:
-        check_device_id(owner)
-    unit = record.get("u", base.get("bu", ""))
-    channel = unit if unit in (LAT, LON) else channel_name(name[cut + 1 :])
-    ts_us = _time(_micros(base.get("bt", 0)) + _micros(record.get("t", 0)), now_us)
-    return [_Resolved(owner, channel + suffix, unit, kind, value, ts_us) for suffix, kind, value in values]
+    check_device_id(owner)
 
 
 def _real(value: float | int, field: str) -> float:
-    number = as_value(Channel(field), value)
-    if number is None:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
         raise BadInput(f"{field} is out of the range of a double")
-    return float(number)
+    return number
 
 
 def _micros(seconds: float) -> int:
@@ -166,23 +187,21 @@ def _time(ts_us: int, now_us: int | None) -> int | None:
 def _scans(device: str, items: list[_Resolved], schema_name: str) -> list[Scan]:
     channels: dict[str, Channel] = {}
     rows: dict[int | None, dict[str, Value]] = {}
-    for item in items:
-        known = channels.setdefault(item.channel, Channel(item.channel, item.type, item.unit))
-        if (known.type, known.unit) != (item.type, item.unit):
+    for _, channel, value, ts_us in items:
+        known = channels.setdefault(channel.name, channel)
+        if known is not channel and known != channel:
             raise BadInput(
-                f"channel {item.channel!r} is {known.type} in {known.unit!r} and {item.type} in {item.unit!r}",
+                f"channel {channel.name!r} is {known.type} in {known.unit!r} and {channel.type} in {channel.unit!r}",
                 where=f"SenML pack of {device}",
             )
-        row = rows.setdefault(item.ts_us, {})
-        if item.channel in row:
-            raise BadInput(f"channel {item.channel!r} has two values at one time", where=f"SenML pack of {device}")
-        row[item.channel] = item.value
-    schema = schema_of(schema_name, tuple(channels[name] for name in sorted(channels)))
-    times = sorted(ts for ts in rows if ts is not None)
-    return [
-        Scan(device, schema, ts, tuple(rows[ts].get(channel.name) for channel in schema.channels))
-        for ts in [*times, *([None] if None in rows else [])]
-    ]
+        row = rows.setdefault(ts_us, {})
+        if channel.name in row:
+            raise BadInput(f"channel {channel.name!r} has two values at one time", where=f"SenML pack of {device}")
+        row[channel.name] = value
+    names = sorted(channels)
+    schema = schema_of(schema_name, tuple(channels[name] for name in names))
+    times: list[int | None] = [*sorted(ts for ts in rows if ts is not None), *([None] if None in rows else [])]
+    return [Scan(device, schema, ts, tuple(map(rows[ts].get, names))) for ts in times]
 
 
 def encode_senml(scan: Scan, *more: Scan) -> bytes:
@@ -207,6 +226,8 @@ def encode_senml(scan: Scan, *more: Scan) -> bytes:
                     raise Misuse("either all scans of a pack have a time or none has")
                 record["t"] = _seconds(each.ts_us - scan.ts_us)
             records.append(record)
+    if not records:
+        raise Misuse("a pack without a value")
     return msgspec.json.encode(records)
 
 
