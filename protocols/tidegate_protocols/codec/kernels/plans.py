@@ -1,0 +1,301 @@
+"""How a column is written: the model, transform and predictor that make it smallest.
+
+A plan is an int64 array whose fields are named below. `choose` fills it and leaves the residuals; what is written,
+and how, is up to `packed` and `ranged`.
+
+Transforms of the integers: PLAIN none; STRIDE x = y * stride + offset; DICTIONARY x = table[y], the table ascending.
+"""
+
+# mypy: no-check-untyped-defs, allow-untyped-defs
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from . import models as md
+from . import predict as pr
+from .bits import bit_length
+from .packing import packed_size
+
+FLOAT, INTEGER, BOOL, TIME = range(4)
+PLAIN, STRIDE, DICTIONARY = range(3)
+
+# Fields of a plan.
+KIND, EXPONENT, TRANSFORM, MODE, BASE, STEP, STRIDE_BY, OFFSET, ENTRIES, STRANGE, COUNT, ZERO = range(12)
+PLAN_SIZE = 12
+
+DICTIONARY_MAX = 255
+_DICTIONARY_FROM = 16  # values: fewer hold no repeats worth a table
+_DICTIONARY_BITS = 9.0  # bits a value: below, no table can win by much
+_HASH = 1024
+
+
+@njit(cache=True)
+def geometric_bits(mean):
+    """The entropy of a geometric distribution on 0, 1, 2 … of a mean over 0, in bits."""
+    return np.log2(1.0 + mean) + mean * np.log1p(1.0 / mean) / np.log(2.0)
+
+
+@njit(cache=True)
+def entropy(r, count):
+    """About how many bits the range coder needs for the residuals: a geometric distribution of their mean."""
+    if count == 0:
+        return 0.0
+    step = max(1, count // 512)
+    total = 0.0
+    seen = 0
+    for i in range(0, count, step):
+        total += np.float64(r[i])
+        seen += 1
+    if total == 0.0:
+        return 0.0
+    # A few large residuals escape to bits of their own: they must not speak for the rest.
+    cap = 6.0 * total / seen
+    total = 0.0
+    over = 0.0
+    for i in range(0, count, step):
+        value = np.float64(r[i])
+        if value > cap:
+            over += np.log2(value / cap)
+            value = cap
+        total += value
+    return count * (geometric_bits(total / seen) + over / seen)
+
+
+@njit(cache=True)
+def _cost(r, count, thorough):
+    return entropy(r, count) if thorough else 8.0 * packed_size(r, count)
+
+
+@njit(cache=True)
+def choose_mode(x, m, thorough, timed, r, best, plan):
+    """Fill MODE, BASE, STEP, COUNT and ZERO of the plan and `best` with the residuals; returns their cost in bits."""
+    lowest = np.inf
+    # The averages follow noise and cost time: only the range coder, which makes use of a tenth of a bit, tries them.
+    last = pr.AVERAGE_16 if thorough else (pr.LINE if timed else pr.SLOPE)
+    for mode in range(last + 1):
+        if (mode == pr.MINIMUM and thorough and m > 2) or (mode == pr.LINE and not timed and not thorough):
+            continue
+        if (mode == pr.LINE and m < 4) or (mode == pr.SLOPE and m < 3):
+            continue
+        step = pr.choose_step(x, m, mode) if pr.has_step(mode) else np.int64(0)
+        base = pr.choose_base(x, m, mode, step)
+        count = pr.residuals(x, m, mode, base, step, r)
+        cost = _cost(r, count, thorough) + bit_length(np.uint64(abs(step)))
+        cost += 1.2 * bit_length(np.uint64(abs(base)))
+        if cost < lowest:
+            lowest = cost
+            plan[MODE], plan[BASE], plan[STEP], plan[COUNT] = mode, base, step, count
+            for i in range(count):
+                best[i] = r[i]
+    zero = 1
+    for i in range(plan[COUNT]):
+        if best[i] != np.uint64(0):
+            zero = 0
+            break
+    plan[ZERO] = zero
+    return lowest
+
+
+@njit(cache=True)
+def _stride(x, m):
+    """The greatest common divisor of all x[i] - x[0]; 1 where their range is too wide to take differences."""
+    low = high = x[0]
+    for i in range(1, m):
+        low = min(low, x[i])
+        high = max(high, x[i])
+    if np.uint64(high - low) >= np.uint64(1 << 62):
+        return np.int64(1)
+    g = np.int64(0)
+    for i in range(1, m):
+        a = abs(x[i] - x[0])
+        while a:
+            g, a = a, g % a
+        if g == 1:
+            return g
+    return g
+
+
+@njit(cache=True)
+def _distinct(x, m, table):
+    """Fill `table` with the distinct values, ascending; returns how many, or -1 where they are too many."""
+    slots = np.full(_HASH, -1, np.int64)
+    most = min(DICTIONARY_MAX, m // 2)
+    d = 0
+    for i in range(m):
+        h = np.int64((np.uint64(x[i]) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(54))
+        while slots[h] >= 0 and table[slots[h]] != x[i]:
+            h = (h + 1) & (_HASH - 1)
+        if slots[h] < 0:
+            if d == most:
+                return -1
+            table[d] = x[i]
+            slots[h] = d
+            d += 1
+    for i in range(1, d):
+        value = table[i]
+        j = i - 1
+        while j >= 0 and table[j] > value:
+            table[j + 1] = table[j]
+            j -= 1
+        table[j + 1] = value
+    return d
+
+
+@njit(cache=True)
+def find_entry(table, d, value):
+    """The place of `value` in the ascending table."""
+    low, high = 0, d
+    while low < high:
+        middle = (low + high) >> 1
+        if table[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@njit(cache=True)
+def choose_integers(x, m, thorough, timed, y, r, best, table, plan):
+    """Choose transform and predictor for the integers `x`, which stay; returns the cost in bits."""
+    plan[TRANSFORM] = PLAIN
+    plan[STRIDE_BY] = plan[OFFSET] = plan[ENTRIES] = 0
+    stride = _stride(x, m) if m > 2 else np.int64(1)
+    if stride > 1:
+        plan[TRANSFORM] = STRIDE
+        plan[STRIDE_BY] = stride
+        plan[OFFSET] = x[0]
+        for i in range(m):
+            y[i] = (x[i] - x[0]) // stride
+        cost = choose_mode(y, m, thorough, timed, r, best, plan)
+        cost += bit_length(np.uint64(stride)) + bit_length(np.uint64(abs(x[0]))) + 16
+    else:
+        cost = choose_mode(x, m, thorough, timed, r, best, plan)
+    if m < _DICTIONARY_FROM or cost < _DICTIONARY_BITS * m or timed:
+        return cost
+    d = _distinct(x, m, table)
+    if d < 2:
+        return cost
+    gaps = 0.0
+    for i in range(1, d):
+        gaps += bit_length(np.uint64(table[i] - table[i - 1])) + 2
+    for i in range(m):
+        y[i] = find_entry(table, d, x[i])
+    trial = plan.copy()
+    trial_best = np.empty(m, np.uint64)
+    with_table = choose_mode(y, m, thorough, timed, r, trial_best, trial) + gaps + 64
+    if with_table >= cost:
+        return cost
+    plan[:] = trial
+    plan[TRANSFORM] = DICTIONARY
+    plan[STRIDE_BY] = plan[OFFSET] = 0
+    plan[ENTRIES] = d
+    for i in range(plan[COUNT]):
+        best[i] = trial_best[i]
+    return with_table
+
+
+@njit(cache=True)
+def _model(v, u, m, x, extra, strange, plan):
+    """Choose the number model of a float column: KIND, EXPONENT, STRANGE; fills x, extra, strange."""
+    e = md.find_exponent(v, m, md.DECIMALS)
+    if 0 <= e <= 9:
+        for exponent in range(e, md.DECIMAL_MAX + 1):
+            count = md.to_integers(v, u, m, md.DECIMALS, exponent, x, extra, strange)
+            if count >= 0:
+                plan[KIND], plan[EXPONENT], plan[STRANGE] = md.DECIMALS, exponent, count
+                return
+    binary = md.find_exponent(v, m, md.BINARY)
+    single = md.find_exponent(v, m, md.SINGLE_DECIMALS)
+    if binary >= 0 and (single < 0 or md.P2[binary] <= md.P10[single]):
+        count = md.to_integers(v, u, m, md.BINARY, binary, x, extra, strange)
+        if count >= 0:
+            plan[KIND], plan[EXPONENT], plan[STRANGE] = md.BINARY, binary, count
+            return
+    if single >= 0:
+        count = md.to_integers(v, u, m, md.SINGLE_DECIMALS, single, x, extra, strange)
+        if count >= 0:
+            plan[KIND], plan[EXPONENT], plan[STRANGE] = md.SINGLE_DECIMALS, single, count
+            return
+    count = md.to_integers(v, u, m, md.SINGLES, 0, x, extra, strange)
+    if count >= 0:
+        plan[KIND], plan[EXPONENT], plan[STRANGE] = md.SINGLES, 0, count
+        return
+    near = md.find_exponent(v, m, md.NEAR_DECIMALS)
+    for exponent in range(near, 10) if 0 <= near < e or e < 0 <= near else range(0):
+        count = md.to_integers(v, u, m, md.NEAR_DECIMALS, exponent, x, extra, strange)
+        if count >= 0:
+            plan[KIND], plan[EXPONENT], plan[STRANGE] = md.NEAR_DECIMALS, exponent, count
+            return
+    if e >= 0:
+        count = md.to_integers(v, u, m, md.DECIMALS, e, x, extra, strange)
+        if count >= 0:
+            plan[KIND], plan[EXPONENT], plan[STRANGE] = md.DECIMALS, e, count
+            return
+    md.to_integers(v, u, m, md.ORDERED, 0, x, extra, strange)
+    plan[KIND], plan[EXPONENT], plan[STRANGE] = md.ORDERED, 0, 0
+
+
+@njit(cache=True)
+def choose(u, m, column_type, thorough, x, y, extra, strange, r, best, table, plan):
+    """Choose everything for the `m` values whose bits are `u`. `m` is at least 1.
+
+    x int64[m] integers, y int64[m] room, extra int64[m] second integers of NEAR_DECIMALS, strange int64[m // 16 + 1]
+    places of exceptions, r and best uint64[m] room and the residuals, table int64[DICTIONARY_MAX + 1] the dictionary.
+    """
+    plan[:] = 0
+    timed = column_type == TIME
+    if column_type == FLOAT:
+        _model(u.view(np.float64), u, m, x, extra, strange, plan)
+    else:
+        plan[KIND] = md.INTEGERS
+        for i in range(m):
+            x[i] = np.int64(u[i])
+    cost = choose_integers(x, m, thorough, timed, y, r, best, table, plan)
+    if plan[KIND] == md.ORDERED and cost > 50.0 * m:
+        md.to_integers(u.view(np.float64), u, m, md.SPLIT, 0, x, extra, strange)
+        plan[KIND] = md.SPLIT
+        cost = 52.0 * m + choose_integers(x, m, thorough, timed, y, r, best, table, plan)
+    if cost + 72.0 * plan[STRANGE] >= 64.0 * m:
+        plan[:] = 0
+        plan[KIND], plan[EXPONENT] = md.SPLIT, 1
+
+
+@njit(cache=True)
+def to_values(x, m, transform, stride, offset, table, entries):
+    """Undo the transform in place. False where an index is not in the table."""
+    if transform == STRIDE:
+        for i in range(m):
+            x[i] = x[i] * stride + offset
+    elif transform == DICTIONARY:
+        for i in range(m):
+            if not 0 <= x[i] < entries:
+                return False
+            x[i] = table[x[i]]
+    return True
+
+
+@njit(cache=True)
+def apply(u, m, given, x, extra, strange, best, plan):
+    """Write the column as the plan `given` says, its base excepted; False where the values do not fit it.
+
+    Only PLAIN and STRIDE plans without exceptions or second integers can be given.
+    """
+    plan[:] = given[:PLAN_SIZE]
+    kind, mode = plan[KIND], plan[MODE]
+    if kind == md.INTEGERS:
+        for i in range(m):
+            x[i] = np.int64(u[i])
+    elif md.to_integers(u.view(np.float64), u, m, kind, plan[EXPONENT], x, extra, strange) != 0:
+        return False
+    if plan[TRANSFORM] == STRIDE:
+        for i in range(m):
+            y = (x[i] - plan[OFFSET]) // plan[STRIDE_BY]
+            if y * plan[STRIDE_BY] + plan[OFFSET] != x[i]:
+                return False
+            x[i] = y
+    if mode == pr.SLOPE and m > 1:
+        return False
+    plan[BASE] = pr.choose_base(x, m, mode, plan[STEP])
+    plan[COUNT] = pr.residuals(x, m, mode, plan[BASE], plan[STEP], best)
+    return True

@@ -1,0 +1,412 @@
+"""Whole frames of the range coder: heads and residuals alike are decisions of one coder (see `ranging`).
+
+A column, for the m of n scans that have a value (the times first, then each channel in the schema's order); names in
+capitals are the slots of `heads`, `number` a bit length by a tree and the bits below plainly, `run` as below:
+
+    FOLLOWS     only in frames that name priors: 1, and the column is as its prior says:
+                  base as a run of one residual zigzag(base - prior base) of the prior's base class, without contexts,
+                  in slots of its own; then the residuals in the prior's slots
+    NULLS       1: n decisions, each in slot MASK + (the one before; at first 1), 1 where there is a value
+                (where m is 0, the column ends here)
+    KIND        a tree of 3 bits (float64); RAW, 1 for SPLIT with exponent 1 (others)
+    SPLIT_RAW   for SPLIT of a float64, its exponent. Raw: m words of 64 plain bits, and the column ends here
+    EXPONENT    a tree of 5 bits, for kinds that have one
+    STRANGE     1: number of exceptions, then for each the number of places from the one before and 64 plain bits
+    TRANSFORM   a tree of 2 bits. STRIDE: number stride, number zigzag offset.
+                DICTIONARY: number entries, number zigzag first, a run of the entries - 1 differences
+    MODE        a tree of 3 bits, then number (BASE) zigzag base, and number (STEP) zigzag step where there is one
+    run         of the residuals; NEAR_DECIMALS: a run of m zigzag second integers; SPLIT: m times 52 plain bits
+
+A run: ZERO, 1 when all are zero; else SIZE, a tree of 8 bits for the size class + 16, CONTEXTS, and the residuals.
+"""
+
+# mypy: no-check-untyped-defs, allow-untyped-defs
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from . import models as md
+from . import plans as pl
+from . import predict as pr
+from . import ranging as rg
+from .bits import unzigzag, zigzag
+from .hazards import CLASS_MIN
+from .heads import (
+    BASE,
+    CONTEXTS,
+    EXPONENT,
+    FOLLOWS,
+    KIND,
+    MASK,
+    MODE,
+    NULLS,
+    OTHER,
+    RAW,
+    SIZE,
+    SLOTS,
+    SPLIT_RAW,
+    START_SEEN,
+    STARTS,
+    STEP,
+    STRANGE,
+    TRANSFORM,
+    ZERO,
+)  # fmt: skip
+
+BAD_HEAD, BAD_STRANGE, BAD_TRANSFORM, OVERRUN, BAD_VALUE = range(1, 6)
+
+# A prior is a plan, and what follows the plan in its row.
+PRIOR_SIZE_CLASS, PRIOR_CONTEXTS, PRIOR_BASE_CLASS, PRIOR_PRESENT = range(pl.PLAN_SIZE, pl.PLAN_SIZE + 4)
+PRIOR_FIELDS = pl.PLAN_SIZE + 4
+
+
+@njit(cache=True)
+def start_heads(p, seen):
+    p[:] = 32768
+    seen[:] = 0
+    for i in range(len(STARTS)):
+        p[STARTS[i, 0]] = STARTS[i, 1]
+        seen[STARTS[i, 0]] = START_SEEN
+
+
+@njit(cache=True)
+def contexts_pay(r, count, size):
+    """Whether residuals foretell the size of the next one well enough to be told apart by it."""
+    if count < 24:
+        return False
+    shift = np.uint64(rg.plain_bits(size))
+    total = np.zeros(rg.CONTEXTS)
+    seen = np.zeros(rg.CONTEXTS)
+    context = 1
+    for i in range(count):
+        q = min(r[i] >> shift, np.uint64(rg.BINS))
+        total[context] += np.float64(q)
+        seen[context] += 1.0
+        context = rg.next_context(np.int64(q))
+    apart = 0.0
+    for c in range(rg.CONTEXTS):
+        apart += _geometric_bits(total[c], seen[c])
+    together = _geometric_bits(total.sum(), np.float64(count))
+    return together - apart > 10.0 + 0.01 * count
+
+
+@njit(cache=True)
+def _geometric_bits(total, seen):
+    if total == 0.0:
+        return 0.0
+    return seen * pl.geometric_bits(total / seen)
+
+
+@njit(cache=True)
+def _put_run(st, out, back, r, count, hp, hs, p, seen):
+    zero = 1
+    for i in range(count):
+        if r[i] != np.uint64(0):
+            zero = 0
+            break
+    rg.put_bit(st, out, hp, hs, ZERO, zero)
+    if zero:
+        return
+    size = rg.size_class(r, count)
+    contexts = contexts_pay(r, count, size)
+    rg.put_tree(st, out, hp, hs, SIZE, 8, size - CLASS_MIN)
+    rg.put_bit(st, out, hp, hs, CONTEXTS, 1 if contexts else 0)
+    rg.start_slots(size, contexts, p, seen)
+    rg.put_residuals(st, out, back, r, count, size, contexts, p, seen)
+
+
+@njit(cache=True)
+def _take_run(st, data, r, count, hp, hs, p, seen):
+    if rg.take_bit(st, data, hp, hs, ZERO):
+        for i in range(count):
+            r[i] = np.uint64(0)
+        return
+    size = rg.take_tree(st, data, hp, hs, SIZE, 8) + CLASS_MIN
+    contexts = rg.take_bit(st, data, hp, hs, CONTEXTS) == 1
+    rg.start_slots(size, contexts, p, seen)
+    rg.take_residuals(st, data, r, count, size, contexts, p, seen)
+
+
+@njit(cache=True)
+def has_exponent(kind):
+    return kind == md.DECIMALS or kind == md.BINARY or kind == md.SINGLE_DECIMALS or kind == md.NEAR_DECIMALS
+
+
+@njit(cache=True)
+def _follows(u, m, prior, x, extra, strange, best, plan):
+    if not pl.apply(u, m, prior, x, extra, strange, best, plan):
+        return False
+    if plan[pl.COUNT] == 0:
+        return True
+    # A column that has come to behave otherwise is better told afresh.
+    return rg.size_class(best, plan[pl.COUNT]) <= prior[PRIOR_SIZE_CLASS] + 10
+
+
+@njit(cache=True)
+def worst_size(n, columns):
+    """The bytes that `encode` may write to either stream, at most."""
+    return columns * (64 * n + 16 * 1024) + 64
+
+
+@njit(cache=True)
+def encode(cells, masks, types, priors, prior_p, prior_seen, out, back):
+    """Write the columns of a frame; returns how many bytes.
+
+    cells, masks, types as for `packed.encode`. priors int64 [c, PRIOR_FIELDS] with prior_p, prior_seen
+    int64 [c, ranging.SLOTS], or all with c = 0. out, back uint8 [worst_size(n, c)].
+    """
+    c, n = cells.shape
+    x = np.empty(n, np.int64)
+    y = np.empty(n, np.int64)
+    extra = np.empty(n, np.int64)
+    strange = np.empty(n // 16 + 2, np.int64)
+    r = np.empty(n, np.uint64)
+    best = np.empty(n, np.uint64)
+    values = np.empty(n, np.uint64)
+    table = np.empty(pl.DICTIONARY_MAX + 1, np.int64)
+    plan = np.zeros(pl.PLAN_SIZE, np.int64)
+    p = np.empty(rg.SLOTS, np.int64)
+    seen = np.empty(rg.SLOTS, np.int64)
+    hp = np.empty(SLOTS, np.int64)
+    hs = np.empty(SLOTS, np.int64)
+    start_heads(hp, hs)
+    st = np.empty(rg.STATE_SIZE, np.uint64)
+    rg.start_encoder(st)
+    for j in range(c):
+        m = 0
+        for i in range(n):
+            values[m] = cells[j, i]
+            m += masks[j, i]
+        if len(priors):
+            follows = (
+                m == n and priors[j, PRIOR_PRESENT] and _follows(values, m, priors[j], x, extra, strange, best, plan)
+            )
+            rg.put_bit(st, out, hp, hs, FOLLOWS, 1 if follows else 0)
+            if follows:
+                size = priors[j, PRIOR_BASE_CLASS]
+                rg.start_slots(size, False, p, seen)
+                r[0] = zigzag(plan[pl.BASE] - priors[j, pl.BASE])
+                rg.put_residuals(st, out, back, r, 1, size, False, p, seen)
+                p[:] = prior_p[j]
+                seen[:] = prior_seen[j]
+                rg.put_residuals(
+                    st, out, back, best, plan[pl.COUNT], priors[j, PRIOR_SIZE_CLASS], priors[j, PRIOR_CONTEXTS] == 1,
+                    p, seen,
+                )  # fmt: skip
+                continue
+        rg.put_bit(st, out, hp, hs, NULLS, 1 if m < n else 0)
+        if m < n:
+            before = 1
+            for i in range(n):
+                rg.put_bit(st, out, hp, hs, MASK + before, np.int64(masks[j, i]))
+                before = np.int64(masks[j, i])
+            if m == 0:
+                continue
+        pl.choose(values, m, types[j], True, x, y, extra, strange, r, best, table, plan)
+        kind, exponent = plan[pl.KIND], plan[pl.EXPONENT]
+        if types[j] == pl.FLOAT:
+            rg.put_tree(st, out, hp, hs, KIND, 3, kind)
+            if kind == md.SPLIT:
+                rg.put_bit(st, out, hp, hs, SPLIT_RAW, exponent)
+        else:
+            rg.put_bit(st, out, hp, hs, RAW, 1 if kind == md.SPLIT else 0)
+        if kind == md.SPLIT and exponent == 1:
+            for i in range(m):
+                rg.put_bits(st, back, values[i], 64)
+            continue
+        if has_exponent(kind):
+            rg.put_tree(st, out, hp, hs, EXPONENT, 5, exponent)
+        rg.put_bit(st, out, hp, hs, STRANGE, 1 if plan[pl.STRANGE] else 0)
+        if plan[pl.STRANGE]:
+            rg.put_number(st, out, back, hp, hs, OTHER, np.uint64(plan[pl.STRANGE]))
+            before = 0
+            for i in range(plan[pl.STRANGE]):
+                rg.put_number(st, out, back, hp, hs, OTHER, np.uint64(strange[i] - before))
+                before = strange[i]
+                rg.put_bits(st, back, values[strange[i]], 64)
+        rg.put_tree(st, out, hp, hs, TRANSFORM, 2, plan[pl.TRANSFORM])
+        if plan[pl.TRANSFORM] == pl.STRIDE:
+            rg.put_number(st, out, back, hp, hs, OTHER, np.uint64(plan[pl.STRIDE_BY]))
+            rg.put_number(st, out, back, hp, hs, OTHER, zigzag(plan[pl.OFFSET]))
+        elif plan[pl.TRANSFORM] == pl.DICTIONARY:
+            d = plan[pl.ENTRIES]
+            rg.put_number(st, out, back, hp, hs, OTHER, np.uint64(d))
+            rg.put_number(st, out, back, hp, hs, OTHER, zigzag(table[0]))
+            for i in range(1, d):
+                r[i - 1] = np.uint64(table[i] - table[i - 1])
+            _put_run(st, out, back, r, d - 1, hp, hs, p, seen)
+        rg.put_tree(st, out, hp, hs, MODE, 3, plan[pl.MODE])
+        rg.put_number(st, out, back, hp, hs, BASE, zigzag(plan[pl.BASE]))
+        if pr.has_step(plan[pl.MODE]):
+            rg.put_number(st, out, back, hp, hs, STEP, zigzag(plan[pl.STEP]))
+        _put_run(st, out, back, best, plan[pl.COUNT], hp, hs, p, seen)
+        if kind == md.NEAR_DECIMALS:
+            for i in range(m):
+                r[i] = zigzag(extra[i])
+            _put_run(st, out, back, r, m, hp, hs, p, seen)
+        elif kind == md.SPLIT:
+            for i in range(m):
+                rg.put_bits(st, back, values[i] & np.uint64((1 << 52) - 1), 52)
+    return rg.finish(st, out, back)
+
+
+@njit(cache=True)
+def _take_column(st, data, m, column_type, u, x, extra, r, table, hp, hs, p, seen):
+    """Read the m values of a column that no prior describes; returns 0 or what was found."""
+    if column_type == pl.FLOAT:
+        kind = rg.take_tree(st, data, hp, hs, KIND, 3)
+        if kind == md.INTEGERS:
+            return BAD_HEAD
+        raw = kind == md.SPLIT and rg.take_bit(st, data, hp, hs, SPLIT_RAW) == 1
+    else:
+        kind = md.INTEGERS
+        raw = rg.take_bit(st, data, hp, hs, RAW) == 1
+    if raw:
+        for i in range(m):
+            u[i] = rg.take_bits(st, data, 64)
+        return 0
+    exponent = rg.take_tree(st, data, hp, hs, EXPONENT, 5) if has_exponent(kind) else 0
+    if exponent > (md.BINARY_MAX if kind == md.BINARY else md.DECIMAL_MAX):
+        return BAD_HEAD
+    exceptions = 0
+    places = np.empty(0, np.int64)
+    words = np.empty(0, np.uint64)
+    if rg.take_bit(st, data, hp, hs, STRANGE):
+        number = rg.take_number(st, data, hp, hs, OTHER)
+        if number == np.uint64(0) or number > np.uint64(m):
+            return BAD_STRANGE
+        exceptions = np.int64(number)
+        places = np.empty(exceptions, np.int64)
+        words = np.empty(exceptions, np.uint64)
+        place = np.int64(0)
+        for i in range(exceptions):
+            gap = rg.take_number(st, data, hp, hs, OTHER)
+            if gap >= np.uint64(m - place) or (i > 0 and gap == np.uint64(0)):
+                return BAD_STRANGE
+            place += np.int64(gap)
+            places[i] = place
+            words[i] = rg.take_bits(st, data, 64)
+    transform = rg.take_tree(st, data, hp, hs, TRANSFORM, 2)
+    stride = offset = np.int64(0)
+    entries = np.int64(0)
+    if transform == pl.STRIDE:
+        stride = np.int64(rg.take_number(st, data, hp, hs, OTHER))
+        offset = unzigzag(rg.take_number(st, data, hp, hs, OTHER))
+    elif transform == pl.DICTIONARY:
+        number = rg.take_number(st, data, hp, hs, OTHER)
+        if number < np.uint64(2) or number > np.uint64(min(pl.DICTIONARY_MAX, m)):
+            return BAD_TRANSFORM
+        entries = np.int64(number)
+        table[0] = unzigzag(rg.take_number(st, data, hp, hs, OTHER))
+        _take_run(st, data, r, entries - 1, hp, hs, p, seen)
+        for i in range(1, entries):
+            table[i] = table[i - 1] + np.int64(r[i - 1])
+    elif transform != pl.PLAIN:
+        return BAD_TRANSFORM
+    mode = rg.take_tree(st, data, hp, hs, MODE, 3)
+    base = unzigzag(rg.take_number(st, data, hp, hs, BASE))
+    step = np.int64(0)
+    if pr.has_step(mode):
+        step = unzigzag(rg.take_number(st, data, hp, hs, STEP))
+    _take_run(st, data, r, pr.residual_count(mode, m), hp, hs, p, seen)
+    pr.restore(r, m, mode, base, step, x)
+    if transform and not pl.to_values(x, m, transform, stride, offset, table, entries):
+        return BAD_TRANSFORM
+    if kind == md.NEAR_DECIMALS:
+        _take_run(st, data, r, m, hp, hs, p, seen)
+        for i in range(m):
+            extra[i] = unzigzag(r[i])
+    md.from_integers(x, m, kind, exponent, extra, u)
+    if kind == md.SPLIT:
+        for i in range(m):
+            u[i] |= rg.take_bits(st, data, 52)
+    for i in range(exceptions):
+        u[places[i]] = words[i]
+    return 0
+
+
+@njit(cache=True)
+def decode(data, o, end, n, types, priors, prior_p, prior_seen, cells, masks, first, fault):
+    """Read the columns of a frame into cells[:, first:first + n] and masks. Values under nulls are 0.
+
+    Returns 0, or what was found, with the column in `fault[1]`.
+    """
+    x = np.empty(n, np.int64)
+    extra = np.empty(n, np.int64)
+    r = np.empty(n, np.uint64)
+    u = np.empty(n, np.uint64)
+    table = np.empty(pl.DICTIONARY_MAX + 1, np.int64)
+    p = np.empty(rg.SLOTS, np.int64)
+    seen = np.empty(rg.SLOTS, np.int64)
+    hp = np.empty(SLOTS, np.int64)
+    hs = np.empty(SLOTS, np.int64)
+    start_heads(hp, hs)
+    st = np.empty(rg.STATE_SIZE, np.uint64)
+    rg.start_decoder(st, data, o, end)
+    fault[0] = 0
+    fault[2] = o
+    for j in range(len(types)):
+        fault[1] = j
+        mask = masks[j, first : first + n]
+        if len(priors) and rg.take_bit(st, data, hp, hs, FOLLOWS):
+            if not priors[j, PRIOR_PRESENT]:
+                fault[0] = BAD_HEAD
+                return fault[0]
+            for i in range(n):
+                mask[i] = 1
+            m = n
+            prior = priors[j]
+            size = prior[PRIOR_BASE_CLASS]
+            rg.start_slots(size, False, p, seen)
+            rg.take_residuals(st, data, r, 1, size, False, p, seen)
+            base = prior[pl.BASE] + unzigzag(r[0])
+            p[:] = prior_p[j]
+            seen[:] = prior_seen[j]
+            rg.take_residuals(
+                st, data, r, pr.residual_count(prior[pl.MODE], n), prior[PRIOR_SIZE_CLASS],
+                prior[PRIOR_CONTEXTS] == 1, p, seen,
+            )  # fmt: skip
+            pr.restore(r, n, prior[pl.MODE], base, prior[pl.STEP], x)
+            pl.to_values(x, n, prior[pl.TRANSFORM], prior[pl.STRIDE_BY], prior[pl.OFFSET], table, 0)
+            md.from_integers(x, n, prior[pl.KIND], prior[pl.EXPONENT], extra, u)
+        else:
+            m = n
+            for i in range(n):
+                mask[i] = 1
+            if rg.take_bit(st, data, hp, hs, NULLS):
+                if types[j] == pl.TIME:
+                    fault[0] = BAD_HEAD
+                    return fault[0]
+                m = 0
+                before = 1
+                for i in range(n):
+                    before = rg.take_bit(st, data, hp, hs, MASK + before)
+                    mask[i] = before
+                    m += before
+                if m == n:
+                    fault[0] = BAD_HEAD
+                    return fault[0]
+            if m:
+                fault[0] = _take_column(st, data, m, types[j], u, x, extra, r, table, hp, hs, p, seen)
+                if fault[0]:
+                    return fault[0]
+        if np.int64(st[rg.BACK]) > end - o:
+            fault[0] = OVERRUN
+            return fault[0]
+        k = 0
+        for i in range(n):
+            if mask[i]:
+                cells[j, first + i] = u[k]
+                k += 1
+            else:
+                cells[j, first + i] = np.uint64(0)
+        if types[j] == pl.BOOL:
+            for i in range(n):
+                if cells[j, first + i] > np.uint64(1):
+                    fault[0] = BAD_VALUE
+                    return fault[0]
+    # The decoder runs up to 12 bytes ahead of what it has used; much further means that the bytes ended early.
+    if np.int64(st[rg.FRONT]) > end + 12:
+        fault[0] = OVERRUN
+    return fault[0]
