@@ -1,0 +1,357 @@
+"""The console on a real Kafka, over real HTTP, with the alert engine beside it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from tidegate_protocols.alerts import ALERT, TRANSITION
+from tidegate_protocols.events import EVENT, Event
+from tidegate_protocols.ids import partition_of
+from tidegate_protocols.registry import Device
+from tidegate_protocols.schema import Channel, Schema
+from tidegate_protocols.topics import ALERT_LOG, ALERTS, COMMANDS, DEVICE_PARTITIONS, EVENTS
+
+from tests.support import fleet
+from tests.support.alerts import an_event
+from tests.support.kafka import KafkaNode, consume_all, newest_by_key, produce
+from tests.support.service import Service, Services, services
+from tests.support.wait import until
+
+MINE = {"who": "Ines"}
+
+
+class Console:
+    """A running console and ways to ask it."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.url = next(word for word in service.output().split() if word.startswith("http://")).rstrip(",")
+        self.http = httpx.Client(base_url=self.url, timeout=30)
+
+    def get(self, path: str, **query: Any) -> Any:
+        answer = self.http.get(path, params=query)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def command(self, alert: str, action: str, name: str, **more: Any) -> httpx.Response:
+        body = {"action": action, "id": name} | MINE | more
+        return self.http.post(f"/api/v1/alerts/{alert}/commands", json=body)
+
+    def alerts(self, *devices: str) -> list[dict[str, Any]]:
+        """Alerts of these devices."""
+        return [alert for alert in self.get("/api/v1/alerts") if alert["device"] in devices]
+
+    def only(self, device: str) -> dict[str, Any]:
+        """The one alert that a device has, once it is there."""
+        until(lambda: self.alerts(device), what=f"an alert of {device} on the console")
+        (alert,) = self.alerts(device)
+        return alert
+
+
+class Stream:
+    """A client of the stream, reading in a thread until it is closed."""
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self.events: list[tuple[str, Any, str]] = []
+        self.ended = threading.Event()
+        self._client = httpx.Client(timeout=None)
+        self._thread = threading.Thread(target=self._read, args=(url, token), daemon=True)
+        self._closing = False
+        self._thread.start()
+
+    def _read(self, url: str, token: str | None) -> None:
+        try:
+            query = {} if token is None else {"from": token}
+            with self._client.stream("GET", f"{url}/api/v1/stream", params=query) as answer:
+                fields: dict[str, str] = {}
+                for line in answer.iter_lines():
+                    if self._closing:
+                        return
+                    if line:
+                        name, _, value = line.partition(": ")
+                        fields[name] = value
+                    else:
+                        if "event" in fields:
+                            self.events.append(
+                                (fields["event"], msgspec.json.decode(fields["data"]), fields.get("id", ""))
+                            )
+                        fields = {}
+        except httpx.HTTPError:
+            pass
+        finally:
+            self.ended.set()
+
+    def of(self, kind: str) -> list[Any]:
+        return [data for name, data, _ in list(self.events) if name == kind]
+
+    @property
+    def token(self) -> str:
+        return [token for _, _, token in self.events if token][-1]
+
+    def close(self) -> None:
+        self._closing = True
+        self.ended.wait(5)  # the next sign of life is a second away at most
+        self._client.close()
+
+
+@contextmanager
+def following(console: Console, token: str | None = None) -> Iterator[Stream]:
+    stream = Stream(console.url, token)
+    until(lambda: stream.of("health"), what="a sign of life on the stream")
+    try:
+        yield stream
+    finally:
+        stream.close()
+
+
+def find(kafka: KafkaNode, *events: Event) -> None:
+    produce(kafka.bootstrap, EVENTS.name, [(event.device, EVENT.encode(event)) for event in events])
+
+
+def start_console(group: Services, kafka: KafkaNode, name: str, *more: str) -> Console:
+    return Console(group.add(name, "console", "--bootstrap", kafka.bootstrap, "--port", "0", *more).start())
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Iterator[Services]:
+    with services(tmp_path) as group:
+        yield group
+
+
+class Stage:
+    """An alert engine and two consoles on one Kafka. Tests keep to devices of their own."""
+
+    def __init__(self, kafka: KafkaNode, group: Services) -> None:
+        self.kafka = kafka
+        self.group = group
+        self.engine = group.add("alerts", "alerts", "--bootstrap", kafka.bootstrap).start()
+        self.one = start_console(group, kafka, "one", "--metrics-port", "0")
+        self.two = start_console(group, kafka, "two")
+
+
+@pytest.fixture(scope="module")
+def stage(kafka: KafkaNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    kafka.refresh_topics()
+    with services(tmp_path_factory.mktemp("stage")) as group:
+        yield Stage(kafka, group)
+
+
+def test_events_become_alerts_that_people_on_two_consoles_handle_as_one(stage: Stage):
+    kafka, one, two = stage.kafka, stage.one, stage.two
+    with following(one, one.get("/api/v1/snapshot")["resume"]) as page, following(two) as other_page:
+        find(kafka, an_event("entered", 1, device="truck"))
+        alert = one.only("truck")
+        assert (alert["title"], alert["state"], alert["version"]) == ("Entered Reefer Yard", "open", 1)
+        until(lambda: page.of("alert") and other_page.of("alert"), what="the alert on both pages")
+
+        answer = one.command(alert["id"], "acknowledge", "c1", why="driver called", seen_version=1)
+        assert (answer.status_code, answer.json()) == (202, {"id": "c1"})
+        until(lambda: two.only("truck")["state"] == "acknowledged", what="the other console to show it")
+        # Somebody who still looks at version 1 is too late, and is told so with a name.
+        assert two.command(alert["id"], "resolve", "c2", who="Mo", seen_version=1).status_code == 202
+        until(lambda: other_page.of("refused"), what="word of the refusal")
+        refused = other_page.of("refused")[0]
+        assert (refused["command"], refused["who"]) == ("c2", "Mo")
+        assert refused["why"] == "it changed meanwhile: it is acknowledged by Ines"
+
+        assert stage.engine.stop() == 0
+        assert one.command(alert["id"], "acknowledge", "c1").status_code == 202  # again, after an answer that was lost
+        assert two.command(alert["id"], "resolve", "c3", who="Mo", seen_version=2).status_code == 202
+        stage.engine.start()
+        until(
+            lambda: one.only("truck")["state"] == two.only("truck")["state"] == "resolved", what="the engine to go on"
+        )
+        until(lambda: page.of("alert")[-1]["state"] == "resolved")
+
+    assert one.only("truck") == two.only("truck")
+    detail = one.get(f"/api/v1/alerts/{alert['id']}")
+    assert [(line["action"], line["who"]) for line in detail["transitions"]] == [
+        ("opened", "system"), ("acknowledged", "Ines"), ("refused", "Mo"), ("resolved", "Mo"),
+    ]  # fmt: skip
+    assert detail["transitions_complete"] is True
+    late = one.command(alert["id"], "acknowledge", "c4")
+    assert (late.status_code, late.json()["detail"]) == (409, "it is resolved by Mo already")
+    assert one.command(alert["id"], "resolve", "c3", who="Mo").status_code == 202  # that very command was done
+
+    log = [TRANSITION.decode(message.value()) for message in consume_all(kafka.bootstrap, ALERT_LOG.name)]
+    assert [line.action for line in log if line.device == "truck"] == ["opened", "acknowledged", "refused", "resolved"]
+    states = consume_all(kafka.bootstrap, ALERTS.name)
+    newest = newest_by_key(states)[alert["id"].encode()]
+    assert ALERT.decode(newest).state == "resolved"
+    partition = partition_of(b"truck", DEVICE_PARTITIONS)
+    assert {message.partition() for message in states if message.key() == alert["id"].encode()} == {partition}
+
+
+def test_the_stream_resumes_with_exactly_what_was_missed_even_on_a_new_console(stage: Stage):
+    kafka, console = stage.kafka, stage.one
+    vans = [f"van-{n}" for n in range(10)]
+
+    def enter(*devices: str) -> None:
+        find(kafka, *(an_event("entered", 1, device=device) for device in devices))
+
+    with following(console, console.get("/api/v1/snapshot")["resume"]) as page:
+        enter(*vans[:5])
+        until(lambda: len(page.of("alert")) == 5, what="five alerts on the page")
+    token = page.token
+    enter(*vans[5:9])
+    until(lambda: len(console.alerts(*vans)) == 9)
+    with following(console, token) as again:
+        until(lambda: len(again.of("alert")) >= 4)
+        enter(vans[9])
+        until(lambda: len(again.of("alert")) >= 5)
+    assert sorted(alert["device"] for alert in again.of("alert")) == vans[5:]
+
+    fresh = start_console(stage.group, kafka, "fresh")
+    with following(fresh, token) as elsewhere:
+        until(lambda: len(elsewhere.of("alert")) >= 5)
+    assert sorted(alert["device"] for alert in elsewhere.of("alert")) == vans[5:]
+    with following(fresh, fresh.get("/api/v1/snapshot")["resume"]) as current:
+        assert current.of("alert") == []
+    assert fresh.service.stop() == 0
+
+
+def test_positions_charts_and_health_follow_the_frames(stage: Stage):
+    kafka = stage.kafka
+    now_us = time.time_ns() // 1000
+    fleet.register(kafka.bootstrap, fleet.YARD, Device(id="van-0", name="Van nought", group="City"))
+    fleet.announce(kafka.bootstrap, fleet.POSITION)
+    before = [(now_us - (60 - i) * 1_000_000, (*fleet.where(0, i), i % 2 == 0)) for i in range(60)]
+    fleet.send(kafka.bootstrap, fleet.a_batch("van-0", 0, before))
+    console = stage.one
+    late = start_console(stage.group, kafka, "late")  # it was not there when they came
+    until(lambda: late.http.get("/api/v1/devices/van-0").json().get("heard_us"), what="the frames of the last hour")
+    chart = late.get("/api/v1/devices/van-0/series", channel="cargo")
+    assert chart["ts_us"] == [ts for ts, _ in before]
+    assert late.service.stop() == 0
+    snapshot = console.get("/api/v1/snapshot")
+    (fence,) = snapshot["fences"]["features"]
+    assert (fence["properties"]["name"], fence["properties"]["radius_m"]) == ("Reefer Yard", 400.0)
+    van = next(device for device in snapshot["devices"] if device["id"] == "van-0")
+    assert (van["name"], van["group"], van["ts_us"]) == ("Van nought", "City", before[-1][0])
+    assert van["lat"] == pytest.approx(before[-1][1][0])
+    assert van["readings"]["cargo"]["unit"] == "Cel"
+
+    with following(console, snapshot["resume"]) as page:
+        row = (30.5, -97.5, 1.0, 2.0, 3.0, 7.25, True)
+        fleet.send(kafka.bootstrap, fleet.a_batch("van-0", 60, [(now_us, row)]))
+        moved = until(lambda: page.of("positions"), what="the new position")[0]
+        assert [(device["id"], device["lat"], device["ts_us"]) for device in moved] == [("van-0", 30.5, now_us)]
+        fleet.register(kafka.bootstrap, msgspec.structs.replace(fleet.YARD, version=2, name="Cold Yard"))
+        fences = until(lambda: page.of("fences"), what="the edited fence")[0]
+        assert fences["features"][0]["properties"]["name"] == "Cold Yard"
+        until(lambda: page.of("health")[-1]["readings_per_s"] > 0, what="the rate of readings")
+        until(lambda: page.of("health")[-1]["behind_ms"] == 0, what="the console to have caught up")
+
+    chart = console.get("/api/v1/devices/van-0/series", channel="cargo")
+    assert chart["ts_us"] == [ts for ts, _ in before] + [now_us]
+    assert chart["values"][-1] == 7.25
+    assert (chart["unit"], chart["since_us"]) == ("Cel", before[0][0])
+    part = console.get("/api/v1/devices/van-0/series", channel="cargo", from_us=before[50][0], max_points=10)
+    assert part["ts_us"][0] == before[50][0]
+    assert len(part["ts_us"]) <= 10
+    assert console.get("/api/v1/status")["history_bytes"] > 0
+    metrics = next(word for word in console.service.output().split() if word.endswith("/metrics"))
+    text = httpx.get(metrics).text
+    assert "tidegate_console_clients" in text
+    assert "tidegate_console_reading_to_page_seconds_count 1" in text
+
+
+def test_frames_wait_for_their_schema(stage: Stage):
+    schema = Schema("late", (Channel("rpm"),))
+    now_us = time.time_ns() // 1000
+    fleet.send(stage.kafka.bootstrap, fleet.a_batch("pump", 0, [(now_us, (900.0,))], schema))
+    fleet.announce(stage.kafka.bootstrap, schema)
+    until(
+        lambda: stage.one.http.get("/api/v1/devices/pump").status_code == 200,
+        what="the device whose schema came after its frame",
+    )
+
+
+def test_what_is_wrong_with_a_request_is_said_by_field(stage: Stage):
+    kafka, console = stage.kafka, stage.one
+    find(kafka, an_event("entered", 1, device="odd"))
+    name = console.only("odd")["id"]
+    good = {"action": "acknowledge", "who": "Ines", "id": "k1"}
+    for change, field in [
+        ({"action": "dance"}, "action"), ({"who": ""}, "who"), ({"id": "no spaces"}, "id"), ({"other": 1}, "other"),
+        ({"seen_version": "x"}, "seen_version"), ({"why": "x" * 501}, "why"), ({"action": "snooze"}, "until_us"),
+    ]:  # fmt: skip
+        answer = console.http.post(f"/api/v1/alerts/{name}/commands", json=good | change)
+        assert answer.status_code == 422, answer.text
+        assert field in answer.json()["detail"]
+        assert set(answer.json()) == {"detail"}
+    assert console.http.post(f"/api/v1/alerts/{name}/commands", content=b"{").status_code == 422
+    assert console.command("0" * 32, "acknowledge", "k2").status_code == 404
+    elsewhere = {"origin": "http://evil.example"}
+    assert console.http.post(f"/api/v1/alerts/{name}/commands", json=good, headers=elsewhere).status_code == 403
+    assert console.http.get("/api/v1/alerts", params={"state": "odd"}).status_code == 422
+    assert console.http.get("/api/v1/devices/none/series", params={"channel": "t"}).status_code == 404
+    assert console.http.get("/api/v1/stream", params={"from": "nonsense"}).status_code == 422
+    assert console.http.get("/api/v1/nothing").status_code == 404
+    assert console.http.get("/api/v1/nothing").json()["detail"]
+    assert b"odd" not in {message.key() for message in consume_all(kafka.bootstrap, COMMANDS.name)}
+    assert console.get("/schema/openapi.json")["openapi"].startswith("3.1")
+    page = console.http.get("/alerts/anything")
+    assert page.headers["content-type"].startswith("text/html")
+    assert console.http.get("/app/main.js").headers["content-type"].startswith("text/javascript")
+    assert console.http.get("/%2e%2e/cli.py").status_code == 404
+
+
+def test_while_kafka_is_away_the_console_says_so_and_keeps_what_it_knows(private_kafka: KafkaNode, group: Services):
+    kafka = private_kafka
+    group.add("alerts", "alerts", "--bootstrap", kafka.bootstrap).start()
+    console = start_console(group, kafka, "console")
+    find(kafka, an_event("entered", 1))
+    alert = console.only("van-1")
+    kafka.stop()
+    until(lambda: console.http.get("/healthz").status_code == 503, what="the console to notice")
+    health = until(
+        lambda: (h := console.get("/api/v1/status")["health"])["behind_ms"] > 0 and h, what="its lag to grow"
+    )
+    assert health["kafka"] == "away"
+    assert console.alerts("van-1") == [alert]
+    answer = console.command(alert["id"], "acknowledge", "k1")
+    assert answer.status_code == 503
+    assert "asking again under the same id is safe" in answer.json()["detail"]
+    kafka.start()
+    until(lambda: console.command(alert["id"], "acknowledge", "k1").status_code == 202, what="Kafka to take it")
+    until(lambda: console.only("van-1")["state"] == "acknowledged", timeout=60, what="the command to be done")
+    until(lambda: console.http.get("/healthz").status_code == 200)
+
+
+def test_a_port_in_use_and_a_kafka_that_is_not_there_are_said_in_a_sentence(stage: Stage, group: Services):
+    port = stage.one.url.rsplit(":", 1)[1]
+    second = group.add("second", "console", "--bootstrap", stage.kafka.bootstrap, "--port", port).start(ready=False)
+    assert second.wait() == 1
+    assert f"port {port} on 127.0.0.1 is in use" in second.output()
+    assert "Traceback" not in second.output()
+    lost = group.add("lost", "console", "--bootstrap", "127.0.0.1:1", "--port", "0").start(ready=False)
+    assert lost.wait() == 1
+    assert "no Kafka answers there" in lost.output()
+    assert "Traceback" not in lost.output()
+
+
+def test_when_the_topic_was_made_anew_pages_are_told_to_reload_and_see_what_is_there_now(stage: Stage):
+    """The last one: nothing is left afterwards."""
+    kafka, console = stage.kafka, stage.one
+    find(kafka, an_event("entered", 1, device="ferry"))
+    console.only("ferry")
+    token = console.get("/api/v1/snapshot")["resume"]
+    stage.engine.kill()
+    stream = Stream(console.url, token)
+    until(lambda: stream.of("health"))
+    kafka.refresh_topics()
+    assert stream.ended.wait(30), "the stream goes on although the topic is gone"
+    assert stream.events[-1][0] == "reload"
+    until(lambda: console.get("/api/v1/alerts") == [], what="the console to forget the alerts of the old topic")
+    late = Stream(console.url, token)
+    assert late.ended.wait(10)
+    assert [name for name, _, _ in late.events] == ["reload"]
