@@ -154,7 +154,7 @@ def passes(error: KafkaError) -> bool:
 
 
 class Offsets:
-    """Asks a cluster about offsets. Every method raises KafkaException when it gets no answer in `REQUEST_S`."""
+    """Asks a cluster about offsets and groups. Every method raises KafkaException without an answer in `REQUEST_S`."""
 
     def __init__(self, bootstrap: str, client_id: str) -> None:
         self._admin = AdminClient(client_settings(bootstrap, client_id))
@@ -202,3 +202,8 @@ class Offsets:
             if tp.offset != OFFSET_INVALID:
                 found[Part(tp.topic, tp.partition)] = Committed(tp.offset, tp.metadata or "")
         return found
+
+    def members(self, group: str) -> list[tuple[str, str]]:
+        """(client id, member id) of every member of a group."""
+        futures = self._admin.describe_consumer_groups([group], request_timeout=REQUEST_S)
+        return [(member.client_id, member.member_id) for member in futures[group].result().members]

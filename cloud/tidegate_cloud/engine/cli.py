@@ -36,13 +36,15 @@ _CLIENT = "tidegate-dlq"
 def processor(bootstrap: str, metrics_port: int, log_level: str, group: str, instance: str, commit_ms: int) -> None:
     """Turn frames into events, exactly once."""
     # Imported here, since operators bring numba with them.
-    from tidegate_cloud.operators import default_operators
+    from tidegate_cloud.operators.deviation import Deviation
+    from tidegate_cloud.operators.geofence import Geofence
+    from tidegate_cloud.operators.limit import Limit
 
     from .telemetry import COUNTERS, TelemetryLogic
 
     metrics = RunnerMetrics("processor", COUNTERS)
     runner = Runner(
-        TelemetryLogic(default_operators()),
+        TelemetryLogic([Geofence(), Limit(), Deviation()]),
         bootstrap=bootstrap,
         group=group,
         instance=instance,

@@ -58,6 +58,7 @@ class Membership:
     ) -> None:
         self.topics = tuple(topics)
         self.group = group
+        self.client_id = client_id
         self.tasks: dict[int, Task] = {}
         self._dropped = dropped
         self._consumer = Consumer(
@@ -199,6 +200,10 @@ class Membership:
     def metadata(self) -> Any:
         """Who we are in the group right now, as `send_offsets_to_transaction` wants it."""
         return self._consumer.consumer_group_metadata()
+
+    def member_id(self) -> str:
+        """Our name in the group; it stays the same for the life of this object."""
+        return str(self._consumer.memberid())
 
     def parts(self, tasks: Sequence[Task]) -> list[Part]:
         """Every partition of every input of these tasks."""

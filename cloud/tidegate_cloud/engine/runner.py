@@ -63,7 +63,7 @@ class Runner:
         self._clock = clock or SystemClock()
         name = f"{group}-{instance}"
         self._offsets = Offsets(bootstrap, name)
-        self._transactions = Transactions(bootstrap, name, self._clock)
+        self._transactions = Transactions(bootstrap, name, self._clock, self._has_twin)
         self._checkpoints = Checkpoints(bootstrap, name, logic.checkpoint_topic, self._offsets)
         self._broadcast = Broadcast(bootstrap, name, logic.broadcast_topics, self._offsets)
         self._members = Membership(bootstrap, name, group, (logic.log_topic, *logic.side_topics), logic.drop)
@@ -140,13 +140,13 @@ class Runner:
                 self._everything(out.records, out.touched), self._positions(moved), self._members.metadata()
             )
             self._failures = 0
+            records = [*batch.records, *batch.sides]
+            seconds = self._clock.monotonic() - began
+            if records:
+                newest_us = max(record.append_us for record in records)
+                self._pacing.took(len(records), seconds, (began_us - newest_us) / 1e6)
+            self._metrics.committed(records, out.counts, self._clock.now_us(), seconds)
         self._hold_sides()
-        records = [*batch.records, *batch.sides]
-        seconds = self._clock.monotonic() - began
-        if records:
-            newest_us = max(record.append_us for record in records)
-            self._pacing.took(len(records), seconds, (began_us - newest_us) / 1e6)
-        self._metrics.committed(records, out.counts, self._clock.now_us(), seconds)
 
     def _micro_batch(self, messages: Sequence[Message]) -> MicroBatch:
         """Sort what came by partition and kind. A task may have gone later in the same poll: its records go with it."""
@@ -198,6 +198,16 @@ class Runner:
             for partition in partitions
             for topic, offset in self._members.tasks[partition].to_commit().items()
         ]
+
+    def _has_twin(self) -> bool:
+        """Whether the group has another member of our name. Asked when fenced; no answer counts as none."""
+        try:
+            members = self._offsets.members(self._members.group)
+        except KafkaException as error:
+            _log.warning("the group does not answer: %s", error.args[0].str())
+            return False
+        mine = self._members.member_id()
+        return any(client == self._members.client_id and member != mine for client, member in members)
 
     def _hold_sides(self) -> None:
         for task in self._members.tasks.values():

@@ -1,8 +1,8 @@
 """One transaction at a time: outputs, rows and input offsets become visible together or not at all.
 
-The transactional id is fixed per instance. A second instance with the same id fences this one (`Fenced`); an own
-transaction that took longer than the broker allows looks the same to the client, so how long it was open tells the two
-apart: only one that was open for less than `TIMEOUT_S` can have been fenced by somebody else.
+The transactional id is fixed per instance. A second instance with the same id fences this one (`Fenced`). To the client
+an own transaction that took longer than the broker allows looks the same. One that was open for less than `TIMEOUT_S`
+was fenced by somebody else for sure; of any other, `has_twin` tells, which asks whether somebody else is there at all.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ _GIVE_UP_S = 120.0
 
 
 class Transactions:
-    """The transactional producer of one instance."""
+    """The transactional producer of one instance. `has_twin`: whether another instance of its name is there."""
 
-    def __init__(self, bootstrap: str, transactional_id: str, clock: Clock) -> None:
+    def __init__(self, bootstrap: str, transactional_id: str, clock: Clock, has_twin: Callable[[], bool]) -> None:
         self._bootstrap = bootstrap
         self.transactional_id = transactional_id
         self._clock = clock
+        self._has_twin = has_twin
         self._producer: Producer | None = None
         self._stop = threading.Event()
 
@@ -116,7 +117,7 @@ class Transactions:
                 cause = second.args[0]
             else:
                 raise Aborted(cause.str()) from None
-        if cause.code() == KafkaError._FENCED and open_s < TIMEOUT_S:
+        if cause.code() == KafkaError._FENCED and (open_s < TIMEOUT_S or self._has_twin()):
             raise Fenced(
                 f"another instance has taken over the transactional id {self.transactional_id!r}; give each instance "
                 "its own --instance"
