@@ -19,6 +19,7 @@ from tidegate_protocols.errors import BadInput
 from tidegate_protocols.payload.mapped import Mapping, TimeUnit
 from tidegate_protocols.schema import Channel, ChannelType, Schema
 
+from .names import device_name
 from .sources.topics import check_filter
 from .toml_lines import key_lines, line_of
 
@@ -205,7 +206,8 @@ def parse(text: str, name: str = "config") -> Config:
         _check_whole(config, problems)
     if config is None or problems:
         lines = key_lines(text)
-        raise BadConfig([_sentence(problem, name, line_of(lines, problem.path)) for problem in problems])
+        found = sorted(((line_of(lines, problem.path), problem) for problem in problems), key=lambda each: each[0] or 0)
+        raise BadConfig([_sentence(problem, name, line) for line, problem in found])
     return config
 
 
@@ -243,11 +245,13 @@ def _check(value: Any, kind: Any, path: _Path, problems: list[Problem]) -> None:
             tag = keys.pop("type", None)
             if tag not in choices:
                 said = "is missing" if tag is None else f"{tag!r} is not known"
-                problems.append(Problem((*path, "type"), said, " or ".join(f'"{name}"' for name in choices)))
+                problems.append(Problem((*path, "type"), said, " or ".join(map(str, choices))))
                 return
         else:
             tag = next(iter(choices))
         _check_table(keys, choices[tag], path, problems)
+    elif typing.get_origin(inner) is Literal and value not in typing.get_args(inner):
+        problems.append(Problem(path, f"{value!r} is not known", ", ".join(typing.get_args(inner))))
     else:
         try:
             msgspec.convert(value, kind)
@@ -257,7 +261,7 @@ def _check(value: Any, kind: Any, path: _Path, problems: list[Problem]) -> None:
 
 def _check_table(table: dict[str, Any], struct: type[msgspec.Struct], path: _Path, problems: list[Problem]) -> None:
     fields = {field.name: field for field in msgspec.structs.fields(struct)}
-    for key in table.keys() - fields.keys():
+    for key in sorted(table.keys() - fields.keys()):
         close = difflib.get_close_matches(key, fields, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(sorted(fields))}"
         problems.append(Problem((*path, key), "is not a key", hint))
@@ -302,6 +306,7 @@ def _check_whole(config: Config, problems: list[Problem]) -> None:
             _check_json(source.json, source.protocol, at, problems)
             if source.device is None and source.protocol == "nmea":
                 problems.append(Problem((*at, "device"), "is missing", "NMEA does not say whose position it is"))
+            _check_device(source.device, ["name"], at, problems)
             if source.device is not None and source.protocol == "packets":
                 problems.append(Problem((*at, "device"), "is not for packets", "their HELLO names the device"))
             continue
@@ -312,8 +317,23 @@ def _check_whole(config: Config, problems: list[Problem]) -> None:
                 check_filter(subscription.filter)
             except BadInput as error:
                 problems.append(Problem((*below, "filter"), str(error)))
+            wildcards = sum(level in ("+", "#") for level in subscription.filter.split("/"))
+            _check_device(subscription.device, [str(n + 1) for n in range(wildcards)], below, problems)
             if subscription.device is not None and subscription.payload == "sparkplug":
                 problems.append(Problem((*below, "device"), "is not for sparkplug", "its topics name the device"))
+
+
+def _check_device(template: str | None, fields: list[str], at: _Path, problems: list[Problem]) -> None:
+    if template is None:
+        return
+    try:
+        device_name(template, dict.fromkeys(fields, "x"))
+    except BadInput:
+        known = "".join(f" and {{{field}}}" for field in fields)
+        problem = Problem(
+            (*at, "device"), f"{template!r} cannot become a device id", f"letters, digits, . _ : -{known}"
+        )
+        problems.append(problem)
 
 
 def _check_json(mapping: JsonMapping | None, kind: str, at: _Path, problems: list[Problem]) -> None:

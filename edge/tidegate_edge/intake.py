@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tidegate_protocols.errors import BadInput
-from tidegate_protocols.ids import check_device_id
 from tidegate_protocols.scan import Scan
 
 from .clock import Clock, is_set
@@ -86,11 +85,3 @@ class Intake:
         self.spool.touch(source, book)
         book.received += scans
         book.duplicate += scans
-
-
-def device_name(template: str, fields: dict[str, str]) -> str:
-    """Fill a configuration's device template, as ``bus-{name}``. Raises BadInput if the result cannot name a device."""
-    text = template
-    for key, value in fields.items():
-        text = text.replace("{" + key + "}", value)
-    return check_device_id(text)

@@ -27,7 +27,8 @@ from tidegate_protocols.scan import Scan
 
 from ..config import MqttSource as Settings
 from ..config import Subscription
-from ..intake import Intake, device_name
+from ..intake import Intake
+from ..names import device_name
 from .repeats import Repeats
 from .topics import match
 

@@ -17,7 +17,8 @@ import serial
 from tidegate_protocols.errors import BadInput
 
 from ..config import SerialSource as Settings
-from ..intake import Intake, device_name
+from ..intake import Intake
+from ..names import device_name
 from .links import Cursors, LinesLink, Link, NmeaLink, PacketsLink
 
 log = logging.getLogger(__name__)

