@@ -95,6 +95,14 @@ def test_an_end_counts_although_the_fence_was_edited_meanwhile():
     assert closed.to_state == "resolved"
 
 
+def test_what_people_did_to_a_fence_ends_alerts_and_opens_none():
+    life = entered_and_open()
+    edited = {"alert_on": "exit", "reason": "the fence is not for this group"}
+    (line,) = life.event(an_event("exited", 2, attrs=edited), 1)
+    assert (line.action, line.to_state) == ("resolved", "resolved")
+    assert len(life.alerts) == 1
+
+
 @pytest.mark.parametrize(
     ("kind", "end", "operator"),
     [("above", "within", "limit"), ("below", "within", "limit"), ("anomalous", "settled", "deviation")],

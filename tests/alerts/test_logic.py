@@ -94,8 +94,10 @@ def test_a_replay_gives_the_same_alerts_under_the_same_ids(records: list[Record]
 def test_one_alert_at_most_is_open_for_a_device_rule_and_subject_and_the_log_tells_its_whole_story(
     records: list[Record],
 ):
-    ran = run(AlertLogic(), [records])
+    logic = AlertLogic()
+    ran = run(logic, [records])
     alerts = newest(ran)
+    assert logic.open_alerts() == sum(alert.state != "resolved" for alert in alerts.values())
     keys = [(a.device, a.rule, a.subject) for a in alerts.values() if a.state != "resolved"]
     assert len(keys) == len(set(keys))
     states: dict[str, tuple[str, int]] = {}

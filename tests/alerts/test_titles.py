@@ -36,6 +36,11 @@ def test_quantities(value: float, unit: str, text: str):
          "Tyre at 1.9 bar; limit is 2.5 bar"),
         ("above", {"subject": "r1", "attrs": {"channel": "speed"}}, "Speed above its limit"),
         ("anomalous", {"subject": "vibration", "value": 3.2, "unit": "mm/s"}, "Vibration at 3.2 mm/s; not usual"),
+        (
+            "anomalous",
+            {"subject": "vibration", "value": 3.2, "unit": "mm/s", "attrs": {"usual": "1.04"}},
+            "Vibration at 3.2 mm/s; usual is 1.04 mm/s",
+        ),
         ("silent", {"subject": "link"}, "Silent: link"),
     ],
 )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 from confluent_kafka import KafkaException
-from prometheus_client import start_http_server
+from prometheus_client import Gauge, start_http_server
 from tidegate_protocols.errors import BadInput
 
 from tidegate_cloud.engine.errors import Halt
@@ -35,6 +35,9 @@ def alerts(bootstrap: str, metrics_port: int | None, latency_ms: int, log_level:
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logic = AlertLogic()
     metrics = RunnerMetrics("alerts", COUNTERS)
+    Gauge(
+        "tidegate_alerts_open", "Alerts of this instance's partitions that are not resolved", registry=metrics.registry
+    ).set_function(logic.open_alerts)
     where = _serve_metrics(metrics, metrics_port)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -92,12 +92,16 @@ class DeviceAlerts:
         return min((time for time in times if time is not None), default=None)
 
     def event(self, event: Event, policies: Iterable[Policy], at_us: int) -> Iterator[Change]:
-        """An event, by every policy that it concerns. `at_us`: when its record was appended."""
+        """An event, by every policy that it concerns. `at_us`: when its record was appended.
+
+        Events that carry a `reason` come from an edit by people, not from what the device did: they may end an alert
+        and open none.
+        """
         yield from self.tick(at_us, forget=False)  # a snooze that was over before this happened is over first
         for policy in policies:
             if policy.operator != event.operator:
                 continue
-            if event.kind in policy.opens and _carries(event, policy):
+            if event.kind in policy.opens and _carries(event, policy) and "reason" not in event.attrs:
                 yield from self._begins(event, policy, at_us)
             elif event.kind in policy.ends:
                 yield from self._ends(event, policy, at_us)

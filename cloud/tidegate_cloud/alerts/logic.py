@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from tidegate_protocols.alerts import ALERT, COMMAND, TRANSITION, Command
+from tidegate_protocols.alerts import ALERT, COMMAND, TRANSITION, Command, Transition
 from tidegate_protocols.avro import AvroCodec
 from tidegate_protocols.errors import BadInput
 from tidegate_protocols.events import EVENT, Event
@@ -28,6 +28,7 @@ COUNTERS = {
     "dead_letters": "Records that went to telemetry.dead-letters",
 }
 _PREFIX = b"d/"
+_OVER = ("", "resolved")
 T = TypeVar("T", Event, Command)
 
 
@@ -45,6 +46,7 @@ class AlertLogic:
     def __init__(self) -> None:
         self._policies = Policies()
         self._devices: dict[int, dict[bytes, DeviceAlerts]] = {}  # partition → device → its alerts
+        self._open: dict[int, int] = {}  # partition → how many of its alerts are not resolved
         self._due: dict[int, list[tuple[int, bytes]]] = {}  # partition → heap of (time, device), some out of date
 
     def broadcast(self, records: Sequence[Record]) -> None:
@@ -56,17 +58,20 @@ class AlertLogic:
         self.drop(partition)
         devices = self._devices[partition] = {}
         self._due[partition] = []
+        self._open[partition] = 0
         for key, value in rows.items():
             try:
                 devices[key.removeprefix(_PREFIX)] = DeviceAlerts.from_bytes(value)
             except BadInput as error:
                 raise error.at(f"{ALERT_CHECKPOINTS.name}[{partition}], {key.decode('utf-8', 'replace')}") from None
-        for device in devices:
+        for device, alerts in devices.items():
             self._set_alarm(partition, device)
+            self._open[partition] += sum(alert.state != "resolved" for alert in alerts)
 
     def drop(self, partition: int) -> None:
         self._devices.pop(partition, None)
         self._due.pop(partition, None)
+        self._open.pop(partition, None)
 
     def process(self, batch: MicroBatch) -> Outputs:
         out = Outputs(counts={"events": 0, "transitions": 0})
@@ -87,9 +92,8 @@ class AlertLogic:
         return True
 
     def open_alerts(self) -> int:
-        """How many alerts of the partitions at hand are not resolved."""
-        devices = (alerts for of_partition in self._devices.values() for alerts in of_partition.values())
-        return sum(alert.state != "resolved" for alerts in devices for alert in alerts)
+        """How many alerts of the partitions at hand are not resolved. Any thread may ask."""
+        return sum(list(self._open.values()))
 
     def _event(self, record: Record, out: Outputs) -> None:
         event = _read(EVENT, record, out)
@@ -129,6 +133,7 @@ class AlertLogic:
         for change in changes:
             if change.transition is not None:
                 out.counts["transitions"] += 1
+                self._open[partition] += _opens(change.transition)
                 out.records.append(Output(ALERT_LOG.name, device, TRANSITION.encode(change.transition), partition))
             if change.alert is not None:
                 changed = True
@@ -146,6 +151,11 @@ class AlertLogic:
         due_us = self._devices[partition][device].due_us
         if due_us is not None:
             heapq.heappush(self._due[partition], (due_us, device))
+
+
+def _opens(transition: Transition) -> int:
+    """By how much a transition changes the number of alerts that are not resolved."""
+    return (transition.to_state not in _OVER) - (transition.from_state not in _OVER)
 
 
 def _read(codec: AvroCodec[T], record: Record, out: Outputs) -> T | None:

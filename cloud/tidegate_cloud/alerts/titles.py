@@ -37,8 +37,9 @@ def _sentence(event: Event) -> str:
         case "above" | "below":
             return f"{channel} at {value}; limit is {limit}" if value and limit else f"{channel} {event.kind} its limit"
         case "anomalous":
-            if value and limit:
-                return f"{channel} at {value}; usual is {limit}"
+            usual = quantity(_number(event.attrs.get("usual", "")), event.unit)
+            if value and usual:
+                return f"{channel} at {value}; usual is {usual}"
             return f"{channel} at {value}; not usual" if value else f"{channel} is not as usual"
         case _:
             return f"{_spoken(event.kind)}: {name}" + (f" ({value})" if value else "")
@@ -61,6 +62,13 @@ def quantity(value: float | None, unit: str) -> str:
     if not shown:
         return text
     return f"{text}{shown}" if shown == "°" else f"{text} {_clean(shown, 16)}"
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _spoken(name: str) -> str:
