@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -43,12 +43,11 @@ class FenceIndex:
         self._edges = np.zeros(1024, np.int32)
         self._verts = np.zeros((1024, 2))
         self._circles = np.zeros((64, 4))
-        self._free = np.full((3, 32), -1, np.int32)
-        self._free[2, :3] = (1, 0, 0)
-        self._verts_used = 0
-        self._verts_lost = 0
+        self._links = np.zeros(1024, np.int32)
+        self._free = np.full((4, 32), -1, np.int32)
+        self._free[3, :4] = (1, 0, 0, 0)
         self._fences: dict[int, _Kept] = {}
-        self._cells = np.empty((1024, 7), np.int32)
+        self._cells = np.empty((1024, 5), np.int32)
         self._stack = np.empty((1024, 7), np.int32)
         self._pile = np.empty(4096, np.int32)
         self._found = np.empty(4096, np.int32)
@@ -67,8 +66,8 @@ class FenceIndex:
     @property
     def nbytes(self) -> int:
         """Memory that the index fills: of nodes, entries, edges, vertices and circles, what is in use."""
-        nodes, entries, edges = (int(n) for n in self._free[2, :3])
-        return nodes * 16 + entries * 12 + edges * 4 + self._verts_used * 16 + self._circles.nbytes
+        nodes, entries, edges, verts = (int(n) for n in self._free[3, :4])
+        return nodes * 16 + entries * 12 + edges * 4 + verts * 20 + self._circles.nbytes
 
     def put(self, number: int, shape: Shape) -> None:
         """Add a fence, or give it another shape."""
@@ -92,7 +91,7 @@ class FenceIndex:
             if at == cells:
                 break
             # One cell takes at most LEVELS blocks of nodes and one stretch of entries.
-            if int(self._free[2, 0]) + 16 * tree.LEVELS > len(self._nodes):
+            if int(self._free[3, 0]) + 16 * tree.LEVELS > len(self._nodes):
                 self._nodes = grown(self._nodes, len(self._nodes) + 16 * tree.LEVELS)
             else:
                 self._entries = grown(self._entries, len(self._entries) + 1)
@@ -106,9 +105,8 @@ class FenceIndex:
         if kept.edges:
             tree.give_edges(self._free, self._edges, kept.edge_start, kept.edges)
         self._circles[number] = 0
-        self._verts_lost += sum(kept.sizes)
-        if self._verts_lost > 4096 and 2 * self._verts_lost > self._verts_used:
-            self._compact()
+        if kept.sizes:
+            tree.give_verts(self._free, self._links, kept.first, sum(kept.sizes))
 
     def holding(
         self, lon: npt.NDArray[np.float64], lat: npt.NDArray[np.float64]
@@ -123,14 +121,14 @@ class FenceIndex:
             room = n
 
     def _store(self, shape: Shape) -> int:
-        """Put the vertices at the end of `verts`; returns where they start."""
+        """Put the vertices into `verts`; returns where they start."""
         n = sum(len(ring) for ring in shape.rings)
-        first = self._verts_used
-        if first + n > len(self._verts):
-            self._verts = grown(self._verts, first + n)
-        if n:
-            self._verts[first : first + n] = np.concatenate(shape.rings)
-        self._verts_used = first + n
+        if not n:
+            return 0
+        while (first := tree.take_verts(self._free, self._links, n)) < 0:
+            self._verts = grown(self._verts, len(self._verts) + n)
+            self._links = grown(self._links, len(self._verts))
+        self._verts[first : first + n] = np.concatenate(shape.rings)
         return first
 
     def _divide(self, number: int, first: int, sizes: tuple[int, ...], box: npt.NDArray[np.float64]) -> tuple[int, int]:
@@ -145,22 +143,10 @@ class FenceIndex:
             )  # fmt: skip
             if cells >= 0:
                 return cells, kept
-            self._cells = np.empty((2 * len(self._cells), 7), np.int32)
+            self._cells = np.empty((2 * len(self._cells), 5), np.int32)
             self._stack = np.empty((2 * len(self._stack), 7), np.int32)
             self._pile = np.empty(2 * len(self._pile), np.int32)
             self._found = np.empty(2 * len(self._found), np.int32)
-
-    def _compact(self) -> None:
-        """Close the holes that removed fences left among the vertices."""
-        verts = np.zeros_like(self._verts)
-        used = 0
-        for number, kept in self._fences.items():
-            n = sum(kept.sizes)
-            verts[used : used + n] = self._verts[kept.first : kept.first + n]
-            self._edges[kept.edge_start : kept.edge_start + kept.edges] += used - kept.first
-            self._fences[number] = replace(kept, first=used)
-            used += n
-        self._verts, self._verts_used, self._verts_lost = verts, used, 0
 
 
 def _edge_numbers(first: int, sizes: tuple[int, ...]) -> npt.NDArray[np.int32]:

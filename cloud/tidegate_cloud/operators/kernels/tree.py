@@ -9,14 +9,16 @@ How a fence is divided depends on that fence alone, so fences come and go one by
 Arrays, made by `geofence_index.FenceIndex`:
 
 nodes    int32 [., 4]  number of the first of 16 child cells, or -1; first entry; entries; room for entries
-entries  int32 [., 3]  fence; first edge in `edges`; number of edges, plus reference * 2^24, plus 2^30 if the
-                       reference point is inside. -1 = the cell lies inside the fence, -2 = ask the circle
-edges    int32 [.]     numbers of edges; edge i goes from verts[i] to verts[i + 1]
+entries  int32 [., 3]  fence; first edge; number of edges, plus reference * 2^24, plus 2^29 if the edges are a run
+                       (first edge, first edge + 1, ...; otherwise its first edge is a place in `edges`), plus 2^30 if
+                       the reference point is inside. -1 = the cell lies inside the fence, -2 = ask the circle
+edges    int32 [.]     numbers of edges that are no run; edge i goes from verts[i] to verts[i + 1]
 verts    float64 [., 2]  longitude, latitude
 circles  float64 [., 4]  by fence: centre on the WGS 84 ellipsoid, earth-centred metres, and the squared chord
-free     int32 [3, 32]  by power of two: first unused stretch of nodes' entries (0) and edges (1), -1 = none; a
-                       stretch links to the next in its first cell. Row 2: how much of nodes, entries, edges is used
-cells    int32 [., 7]  what `divide` found: level, x, y, kind or edges (as in `entries`), first edge, edges, unused
+free     int32 [4, 32]  by power of two: first unused stretch of entries (0), edges (1), vertices (2), -1 = none; a
+                       stretch says in `links` where the next is. Row 3: how much of nodes, entries, edges, vertices
+                       is used
+cells    int32 [., 5]  what `divide` found: level, x, y, kind (as in `entries`), first edge
 """
 
 from __future__ import annotations
@@ -26,11 +28,12 @@ import math
 import numba as nb
 import numpy as np
 
-LEVELS = 10
+LEVELS = 9
 SIDE = 4**LEVELS  # cells along each axis at the finest level
 INSIDE = -1
 CIRCLE = -2
 _REF_UNIT = 1 << 24
+_RUN = 1 << 29
 _REF_INSIDE = 1 << 30
 _EDGES = _REF_UNIT - 1
 
@@ -38,7 +41,7 @@ _EDGES = _REF_UNIT - 1
 _NEAR = 1e-10
 # A border cell is divided further while it is over 1/COARSE of the fence, or while it has over FEW edges and is over
 # 1/FINE of the fence.
-COARSE = 4.0
+COARSE = 16.0
 FINE = 32.0
 FEW = 3
 
@@ -162,7 +165,7 @@ def divide(edge_count, verts, circle, box, cells, stack, pile, found):
     edge_count   its edges are pile[:edge_count]
     circle       its row of `circles`; a chord of 0 means that it is none
     box          float64 [4], west, south, east, north of the fence, within the world
-    cells        out
+    cells        int32 [., 5], out
     stack, pile  int32 [., 7] and int32 [.], room to work
     found        int32 [.], out: the edges of the border cells, one cell after the other
 
@@ -232,7 +235,6 @@ def divide(edge_count, verts, circle, box, cells, stack, pile, found):
                 cells[count, 2] = y
                 cells[count, 3] = kind
                 cells[count, 4] = kept
-                cells[count, 5] = 0
                 count += 1
                 continue
             fresh = b
@@ -274,23 +276,26 @@ def divide(edge_count, verts, circle, box, cells, stack, pile, found):
                     cells[count, 2] = y
                     cells[count, 3] = INSIDE
                     cells[count, 4] = kept
-                    cells[count, 5] = 0
                     count += 1
                 continue
             split = level < LEVELS and (w * COARSE > extent or (n > FEW and w * FINE > extent))
             if not split:
                 if kept + n > found.shape[0]:
                     return -1, -1
-                for i in range(n):
-                    found[kept + i] = pile[fresh + i]
+                how = n + k * _REF_UNIT + (_REF_INSIDE if odd else 0)
+                cells[count, 4] = kept
+                if pile[fresh + n - 1] - pile[fresh] == n - 1:
+                    how += _RUN
+                    cells[count, 4] = pile[fresh]
+                else:
+                    for i in range(n):
+                        found[kept + i] = pile[fresh + i]
+                    kept += n
                 cells[count, 0] = level
                 cells[count, 1] = x
                 cells[count, 2] = y
-                cells[count, 3] = n + k * _REF_UNIT + (_REF_INSIDE if odd else 0)
-                cells[count, 4] = kept
-                cells[count, 5] = n
+                cells[count, 3] = how
                 count += 1
-                kept += n
                 continue
             ref = k
             inside = 1 if odd else 0
@@ -315,16 +320,16 @@ def _power(n):
 
 
 @nb.njit(cache=True)
-def _stretch(free, kind, used, capacity, power, links):
+def _stretch(free, kind, capacity, power, links):
     """Take a stretch of 2^power places; -1 when there is no room. links[i] = next free stretch after the one at i."""
     start = free[kind, power]
     if start >= 0:
         free[kind, power] = links[start]
         return start
-    start = free[2, used]
+    start = free[3, kind + 1]
     if start + (1 << power) > capacity:
         return -1
-    free[2, used] = start + (1 << power)
+    free[3, kind + 1] = start + (1 << power)
     return start
 
 
@@ -353,10 +358,10 @@ def insert(fence, cells, count, at, edge_start, nodes, entries, free):
         for k in range(level):
             base = nodes[node, 0]
             if base < 0:
-                base = free[2, 0]
+                base = free[3, 0]
                 if base + 16 > nodes.shape[0]:
                     return i
-                free[2, 0] = base + 16
+                free[3, 0] = base + 16
                 for j in range(base, base + 16):
                     nodes[j, 0] = -1
                     nodes[j, 1] = 0
@@ -369,7 +374,7 @@ def insert(fence, cells, count, at, edge_start, nodes, entries, free):
         room = nodes[node, 3]
         if n == room:
             power = _power(2 * room) if room else 1
-            start = _stretch(free, 0, 1, entries.shape[0], power, links)
+            start = _stretch(free, 0, entries.shape[0], power, links)
             if start < 0:
                 return i
             old = nodes[node, 1]
@@ -382,8 +387,9 @@ def insert(fence, cells, count, at, edge_start, nodes, entries, free):
             nodes[node, 3] = 1 << power
         place = nodes[node, 1] + n
         entries[place, 0] = fence
-        entries[place, 1] = edge_start + cells[i, 4]
-        entries[place, 2] = cells[i, 3]
+        how = cells[i, 3]
+        entries[place, 1] = cells[i, 4] + (0 if how >= 0 and how & _RUN else edge_start)
+        entries[place, 2] = how
         nodes[node, 2] = n + 1
     return count
 
@@ -414,7 +420,7 @@ def remove(fence, cells, count, nodes, entries, free):
 @nb.njit(cache=True)
 def take_edges(free, edges, n):
     """Room for n edges of one fence: its start, -1 when there is none left."""
-    return _stretch(free, 1, 2, edges.shape[0], _power(n), edges)
+    return _stretch(free, 1, edges.shape[0], _power(n), edges)
 
 
 @nb.njit(cache=True)
@@ -426,6 +432,20 @@ def give_edges(free, edges, start, n):
 
 
 @nb.njit(cache=True)
+def take_verts(free, links, n):
+    """Room for n vertices of one fence: where they start, -1 when there is none left. links: int32, one per vertex."""
+    return _stretch(free, 2, links.shape[0], _power(n), links)
+
+
+@nb.njit(cache=True)
+def give_verts(free, links, start, n):
+    """Give back what `take_verts` gave."""
+    power = _power(n)
+    links[start] = free[2, power]
+    free[2, power] = start
+
+
+@nb.njit(cache=True, inline="always")
 def holds(entry, lon, lat, level, x, y, entries, edges, verts, circles, space):
     """Whether the fence of an entry holds a point that lies in the entry's cell.
 
@@ -445,15 +465,16 @@ def holds(entry, lon, lat, level, x, y, entries, edges, verts, circles, space):
         return dx * dx + dy * dy + dz * dz <= circles[f, 3]
     px, py = reference((how >> 24) & 15, level, x, y)
     odd = (how & _REF_INSIDE) != 0
+    run = (how & _RUN) != 0
     start = entries[entry, 1]
     for i in range(start, start + (how & _EDGES)):
-        e = edges[i]
+        e = i if run else edges[i]
         if crosses(px, py, lon, lat, verts[e, 0], verts[e, 1], verts[e + 1, 0], verts[e + 1, 1]):
             odd = not odd
     return odd
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=True, inline="always")
 def lookup(lon, lat, nodes, entries, edges, verts, circles, space, out):
     """Numbers of the fences that hold a point, into `out`; returns how many. Longitude -180 to 180."""
     gx = min(SIDE - 1, int((lon + 180.0) * (SIDE / 360.0)))
