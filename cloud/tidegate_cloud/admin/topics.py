@@ -29,7 +29,7 @@ _POLL_S = 0.05
 _LAYING_OUT = frozenset(
     (
         KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError.REPLICA_NOT_AVAILABLE, KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.REPLICA_NOT_AVAILABLE, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError._NOENT,
     )
 )  # fmt: skip
 
@@ -99,7 +99,7 @@ def apply(client: AdminClient, changes: Iterable[Change], done: Callable[[Change
     ]
     if new:
         _finish(client.create_topics(new, operation_timeout=_TIMEOUT_S), by_name, done)
-        _wait_for_leaders(client, [change.topic for change in changes if change.action == "create"])
+        settle(client, [change.topic for change in changes if change.action == "create"])
     resources = [
         ConfigResource(
             ConfigResource.Type.TOPIC,
@@ -132,8 +132,11 @@ def written(client: AdminClient, topics: Sequence[Topic]) -> dict[str, int] | No
     return totals
 
 
-def _wait_for_leaders(client: AdminClient, topics: Sequence[Topic]) -> None:
-    """Kafka says that a topic is created before its partitions have leaders."""
+def settle(client: AdminClient, topics: Sequence[Topic] = CATALOGUE) -> None:
+    """Wait until every partition can be used: Kafka answers, and says that a topic is created, before it can.
+
+    Raises BadInput when that takes longer than half a minute.
+    """
     deadline = time.monotonic() + _TIMEOUT_S
     while written(client, topics) is None:
         if time.monotonic() > deadline:
