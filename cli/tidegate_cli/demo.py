@@ -169,6 +169,7 @@ def _start(settings: Settings, fleet: Fleet, supervisor: Supervisor, end: thread
         shown.update("Making topics…")
         client = topics.connect(bootstrap)
         topics.apply(client, [change for change in topics.plan(client) if change.action != "leave"])
+        topics.settle(client)
         seed_registry(bootstrap, fleet, directory)
         on_kafka = ("--bootstrap", bootstrap, "--metrics-port", 0)
         agent_file = _agent_config(settings, bootstrap, mqtt_port)

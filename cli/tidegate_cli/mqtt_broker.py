@@ -2,7 +2,7 @@
 
 It keeps persistent sessions in memory, so they do not outlive it, and sends at most 100 messages ahead of a client's
 acknowledgements. A site runs Mosquitto or another broker of its own.
-Why this one: docs/decisions/0004-embedded-mqtt-broker.md.
+Why this one: docs/decisions/embedded-mqtt-broker.md.
 
     python -m tidegate_cli.mqtt_broker --port 1883
 """

@@ -62,10 +62,13 @@ def _in_words(health: Health) -> None:
         for service in health.services:
             if service.url:
                 console.print(f"{service.name.capitalize()}: {service.url}")
-    stages = Table("stage", "came in", "went out", "waits", "lost", "more", box=None, header_style="dim")
+    stages = Table("stage", "came in", "went out", "waits", "lost", box=None, header_style="dim")
     for stage in health.stages:
         stages.add_row(*_row(stage))
     console.print(stages)
+    for stage in health.stages:
+        if stage.notes:
+            console.print(f"{stage.name}: {', '.join(stage.notes)}", style="dim")
     for delay in health.delays:
         console.print(_delay(delay))
     for problem in health.problems:
@@ -75,14 +78,12 @@ def _in_words(health: Health) -> None:
 
 
 def _row(stage: StageHealth) -> tuple[str, ...]:
-    notes = ", ".join(stage.notes)
     return (
         stage.name,
         f"{stage.came_in:,} {stage.unit_in}, {stage.in_per_s:g}/s",
         f"{stage.went_out:,} {stage.unit_out}, {stage.out_per_s:g}/s",
         f"{stage.waits:,}",
         f"{stage.lost:,}",
-        notes,
     )
 
 

@@ -26,8 +26,6 @@ from tidegate_protocols.registry import DEVICE, FENCE, RULE, Device, Fence, Rule
 from tidegate_protocols.topics import DEVICES, FENCES, POLICIES, RULES, Topic
 
 from tidegate_cloud.kafka import Offsets, Part, producer, read_to, reader
-from tidegate_cloud.operators.control import check_rule
-from tidegate_cloud.operators.fences import parse_shape
 
 Record = Fence | Rule | Device | Policy
 
@@ -40,10 +38,14 @@ _ALERT_ON = ("enter", "exit", "none")
 def _check_fence(fence: Fence) -> None:
     if fence.alert_on not in _ALERT_ON:
         raise BadInput(f"alert_on is {fence.alert_on!r}", where=f"fence {fence.id!r}", hint=" or ".join(_ALERT_ON))
+    from tidegate_cloud.operators.fences import parse_shape  # here, since operators bring numba with them
+
     parse_shape(fence)
 
 
 def _check_rule(rule: Rule) -> None:
+    from tidegate_cloud.operators.control import check_rule
+
     check_rule(rule)
 
 
