@@ -98,3 +98,23 @@ def batches(draw: Any, max_scans: int = 200, max_channels: int = 5) -> Batch:
         draw(DEVICE_IDS), schema, draw(st.integers(0, EPOCH_MAX)), draw(st.integers(0, 2**62)), _times(draw, n),
         tuple(columns), tuple(valid), draw(st.sampled_from(list(Lane))), draw(st.booleans()), draw(st.booleans()),
     )  # fmt: skip
+
+
+# A batch for scripts that tests run in interpreters of their own.
+SCRIPT_BATCH = """
+import numpy as np
+from tidegate_protocols.batch import Batch
+from tidegate_protocols.codec import backend
+from tidegate_protocols.frame import decode_frame, encode_frame, peek_header
+from tidegate_protocols.schema import Channel, Schema
+
+schema = Schema("s", (Channel("a"), Channel("b", "int64"), Channel("c", "bool")))
+known = {schema.fingerprint: schema}
+n = 100
+rng = np.random.default_rng(1)
+batch = Batch(
+    "d", schema, 1, 2, np.arange(n, dtype=np.int64) * 1_000_000,
+    (np.round(rng.normal(20, 1, n), 2), rng.integers(0, 9, n), rng.random(n) < 0.5),
+    (None, rng.random(n) < 0.9, None),
+)
+"""

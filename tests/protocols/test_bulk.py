@@ -1,0 +1,153 @@
+"""Many frames at once: the same as one by one, whoever reads them and whatever is among them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tidegate_protocols.batch import Batch
+from tidegate_protocols.codec import bulk
+from tidegate_protocols.codec.bulk import Decoded, decode_many
+from tidegate_protocols.codec.priors import Priors
+from tidegate_protocols.errors import BadInput
+from tidegate_protocols.frame import UnknownPriors, UnknownSchema, decode_frame, encode_frame
+from tidegate_protocols.schema import Channel, Schema
+
+from tests.support.batches import batches
+
+pytestmark = pytest.mark.usefixtures("compiled")
+
+
+def scans_of(decoded: Decoded) -> list[tuple[object, ...]]:
+    """Every scan as plain values with its bits, in the order of messages and sequence."""
+    rows = []
+    for block in decoded.blocks:
+        for i in range(len(block.ts_us)):
+            cells = tuple(
+                None if mask is not None and not mask[i] else column[i].tobytes()
+                for column, mask in zip(block.columns, block.valid, strict=True)
+            )
+            rows.append((
+                int(block.message[i]), int(block.seq[i]), int(block.epoch[i]), decoded.devices[block.device[i]],
+                block.schema.fingerprint, int(block.ts_us[i]), cells,
+            ))  # fmt: skip
+    return sorted(rows, key=lambda row: (row[0], row[1]))
+
+
+def naive(frames: list[bytes], schemas: dict[bytes, Schema]) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for message, frame in enumerate(frames):
+        try:
+            batch = decode_frame(frame, schemas)
+        except BadInput:
+            continue
+        for i in range(len(batch)):
+            cells = tuple(
+                None if mask is not None and not mask[i] else column[i].tobytes()
+                for column, mask in zip(batch.columns, batch.valid, strict=True)
+            )
+            rows.append((
+                message, batch.seq + i, batch.epoch, batch.device, batch.schema.fingerprint, int(batch.ts_us[i]), cells
+            ))  # fmt: skip
+    return rows
+
+
+@given(
+    given_batches=st.lists(batches(max_scans=30, max_channels=3), max_size=6),
+    codecs=st.lists(st.sampled_from(["plain", "bitpack", "range"]), min_size=6, max_size=6),
+    data=st.data(),
+)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_many_are_read_as_one_by_one_with_damage_and_strangers_among_them(
+    given_batches: list[Batch], codecs: list[str], data: st.DataObject
+) -> None:
+    schemas = {batch.schema.fingerprint: batch.schema for batch in given_batches}
+    frames = [encode_frame(b, codec=c) for b, c in zip(given_batches, codecs, strict=False)]  # type: ignore[arg-type]
+    if frames and data.draw(st.booleans()):
+        spoilt = bytearray(frames[0])
+        spoilt[data.draw(st.integers(0, len(spoilt) - 1))] ^= 1 + data.draw(st.integers(0, 254))
+        frames.insert(data.draw(st.integers(0, len(frames))), bytes(spoilt))
+    if given_batches and data.draw(st.booleans()):
+        schemas.pop(given_batches[-1].schema.fingerprint)
+    decoded = decode_many(frames, schemas)
+    assert decoded.taken == len(frames)
+    assert scans_of(decoded) == naive(frames, schemas)
+    slow = bulk._one_by_one(frames, schemas, {})
+    assert scans_of(slow) == scans_of(decoded)
+    for fast_bad, slow_bad in zip(decoded.bad, slow.bad, strict=True):
+        assert fast_bad[0] == slow_bad[0]
+        assert type(fast_bad[1]) is type(slow_bad[1])
+    assert decoded.flags.tolist() == slow.flags.tolist()
+
+
+def some(n: int = 3, channels: int = 1, device: str = "d", seq: int = 0) -> Batch:
+    schema = Schema("s", tuple(Channel(f"c{i}") for i in range(channels)))
+    ts = np.arange(n, dtype=np.int64)
+    return Batch(device, schema, 0, seq, ts, (np.arange(n) / 10,) * channels, (None,) * channels)
+
+
+def test_no_frames_give_no_blocks() -> None:
+    decoded = decode_many([], {})
+    assert (decoded.blocks, decoded.devices, decoded.bad, decoded.taken) == ([], [], [], 0)
+
+
+def test_an_unknown_schema_is_told_from_damage() -> None:
+    batch = some()
+    decoded = decode_many([encode_frame(batch, codec="range"), b"TG?"], {})
+    assert isinstance(decoded.bad[0][1], UnknownSchema)
+    assert not isinstance(decoded.bad[1][1], UnknownSchema)
+    assert decoded.flags.tolist() == [0xFF, 0xFF]
+
+
+def test_damage_under_a_fitting_checksum_is_found_where_it_is() -> None:
+    from crc32c import crc32c
+
+    batch = some(50)
+    good = encode_frame(batch, codec="bitpack")
+    body = bytearray(good[:-4])
+    cut = bytes(body[:-3])
+    spoilt = cut + crc32c(cut).to_bytes(4, "little")
+    decoded = decode_many([good, spoilt, good], {batch.schema.fingerprint: batch.schema})
+    assert [i for i, _ in decoded.bad] == [1]
+    assert "column c0" in str(decoded.bad[0][1])
+    assert np.unique(decoded.blocks[0].message).tolist() == [0, 2]
+    assert len(decoded.blocks[0].ts_us) == 100
+
+
+def test_small_frames_that_stand_for_many_values_do_not_fill_the_memory() -> None:
+    batch = some(60_000, 15)
+    frame = encode_frame(batch, codec="bitpack")
+    frames = [frame] * 40
+    schemas = {batch.schema.fingerprint: batch.schema}
+    first = decode_many(frames, schemas)
+    assert 0 < first.taken < 40
+    assert first.blocks[0].columns[0].nbytes * 16 <= 8 * bulk.CALL_CELLS_MAX
+    assert decode_many(frames[first.taken :], schemas).taken > 0
+
+
+def test_frames_with_priors_need_them_by_name() -> None:
+    from tidegate_protocols.codec.training import train_priors
+
+    rng = np.random.default_rng(5)
+
+    def noisy(n: int) -> Batch:
+        return replace(some(n, 2), columns=tuple(np.round(rng.normal(20, 1, n), 2) for _ in range(2)))
+
+    past = [noisy(40) for _ in range(5)]
+    priors = train_priors(past)
+    again = Priors.from_json(priors.canonical_json)
+    assert again == priors
+    schema = past[0].schema
+    batch = noisy(30)
+    frame = encode_frame(batch, codec="range", priors=priors)
+    assert len(frame) < len(encode_frame(batch, codec="range"))
+    known = {schema.fingerprint: schema}
+    decoded = decode_many([frame], known, {again.name: again})
+    assert decoded.blocks[0].columns[0].tobytes() == batch.columns[0].tobytes()
+    assert decode_frame(frame, known, {again.name: again}).equals(batch)
+    assert isinstance(decode_many([frame], known).bad[0][1], UnknownPriors)
+    with pytest.raises(UnknownPriors):
+        decode_frame(frame, known)
