@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tidegate_cloud.broker import free_port
 
 from tests.support.kafka import KafkaNode
 from tests.support.mqtt import MqttBroker, start_mqtt_broker
+from tests.support.proxy import Proxy
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +34,16 @@ def private_kafka(tmp_path: Path) -> Iterator[KafkaNode]:
     node = KafkaNode(tmp_path / "kafka").start()
     yield node
     node.kill()
+
+
+@pytest.fixture
+def proxied_kafka(tmp_path: Path) -> Iterator[KafkaNode]:
+    """A Kafka of the test's own that clients reach only through `.proxy`, which can delay, throttle and cut."""
+    port = free_port()
+    with Proxy(port) as proxy:
+        node = KafkaNode(tmp_path / "kafka", port=port, proxy=proxy).start()
+        yield node
+        node.kill()
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from tidegate_cloud.admin import topics as topic_admin
 from tidegate_cloud.broker import Broker
 from tidegate_protocols.topics import BY_NAME, CATALOGUE, PARTITIONER
 
+from tests.support.proxy import Proxy
 from tests.support.wait import until
 
 _TIMEOUT_S = 30.0
@@ -30,14 +31,18 @@ QUIET = {"log_level": 0}
 
 
 class KafkaNode:
-    """A real Kafka with the catalogue's topics. `stop`, `start` and `kill` keep the port and the data."""
+    """A real Kafka with the catalogue's topics. `stop`, `start` and `kill` keep the port and the data.
 
-    def __init__(self, directory: Path) -> None:
-        self.broker = Broker(directory)
+    `proxy`: clients reach it only through that, when there is one.
+    """
+
+    def __init__(self, directory: Path, *, port: int = 0, proxy: Proxy | None = None) -> None:
+        self.proxy = proxy
+        self.broker = Broker(directory, port, advertised_port=proxy.port if proxy is not None else None)
 
     @property
     def bootstrap(self) -> str:
-        return self.broker.bootstrap
+        return self.proxy.address if self.proxy is not None else self.broker.bootstrap
 
     def start(self) -> KafkaNode:
         self.broker.start()

@@ -47,13 +47,22 @@ class Broker:
     """An Apache Kafka node on 127.0.0.1 whose data outlives it.
 
     `port` 0 takes the port of the last start when that is free, else any free one. `up_s` is how long a start may take,
-    `down_s` how long a stop. A node that still runs when the interpreter exits is killed.
+    `down_s` how long a stop. A node that still runs when the interpreter exits is killed. `advertised_port` is where
+    clients are told to connect, when something stands between them and the node.
     """
 
-    def __init__(self, directory: Path | str, port: int = 0, *, up_s: float = 60.0, down_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        directory: Path | str,
+        port: int = 0,
+        *,
+        advertised_port: int | None = None,
+        up_s: float = 60.0,
+        down_s: float = 30.0,
+    ) -> None:
         self.directory = Path(directory).absolute()
         self.port = port
-        self._fixed_port = port != 0
+        self.advertised_port = advertised_port
         self._up_s = up_s
         self._down_s = down_s
         self._process: subprocess.Popen[bytes] | None = None
@@ -169,7 +178,12 @@ class Broker:
         return controller
 
     def _write_settings(self, controller_port: int) -> None:
-        properties = server_properties(self.directory / "data", port=self.port, controller_port=controller_port)
+        properties = server_properties(
+            self.directory / "data",
+            port=self.port,
+            controller_port=controller_port,
+            advertised_port=self.advertised_port,
+        )
         (self.directory / "server.properties").write_text(properties, "utf-8")
         (self.directory / "log4j2.properties").write_text(log4j_properties(self.directory / "logs"), "utf-8")
 

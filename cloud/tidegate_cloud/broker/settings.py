@@ -14,13 +14,17 @@ JVM_OPTIONS = (
 )
 
 
-def server_properties(data: Path, *, port: int, controller_port: int) -> str:
-    """The text of `server.properties` for one node that is broker and controller, on the loopback address only."""
+def server_properties(data: Path, *, port: int, controller_port: int, advertised_port: int | None = None) -> str:
+    """The text of `server.properties` for one node that is broker and controller, on the loopback address only.
+
+    `advertised_port` is where clients are told to connect, `port` unless something stands in between.
+    """
+    advertised = advertised_port or port
     settings = {
         "process.roles": "broker,controller",
         "node.id": "1",
         "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{advertised},CONTROLLER://127.0.0.1:{controller_port}",
         "controller.listener.names": "CONTROLLER",
         "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller_port}",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
