@@ -39,12 +39,16 @@ def processor(bootstrap: str, metrics_port: int, log_level: str, group: str, ins
     from tidegate_cloud.operators.deviation import Deviation
     from tidegate_cloud.operators.geofence import Geofence
     from tidegate_cloud.operators.limit import Limit
+    from tidegate_cloud.operators.operator import Operator
 
     from .telemetry import COUNTERS, TelemetryLogic
+    from .warm import warm
 
+    operators: list[Operator] = [Geofence(), Limit(), Deviation()]
+    warm(operators)
     metrics = RunnerMetrics("processor", COUNTERS)
     runner = Runner(
-        TelemetryLogic([Geofence(), Limit(), Deviation()]),
+        TelemetryLogic(operators),
         bootstrap=bootstrap,
         group=group,
         instance=instance,

@@ -1,0 +1,93 @@
+"""The engine's parts that need no Kafka: envelopes, positions, pacing, metrics."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from tidegate_cloud.engine import Record
+from tidegate_cloud.engine.checkpoints import Position, StoredRow, seal, unseal
+from tidegate_cloud.engine.cursors import Cursor, DeviceRow, pack, unpack
+from tidegate_cloud.engine.metrics import BulkHistogram, RunnerMetrics
+from tidegate_cloud.engine.pacing import LARGEST, SMALLEST, Pacing
+from tidegate_cloud.kafka import Part
+from tidegate_protocols.errors import BadInput
+
+I64 = st.integers(-(2**63), 2**63 - 1)
+
+
+@given(st.integers(0, 2**16 - 1), I64, st.binary())
+def test_rows_come_back_as_they_were_sealed(version: int, tag: int, value: bytes) -> None:
+    assert unseal(seal(version, tag, value)) == StoredRow(version, tag, value)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x01\x00\x00", b"\x02" + bytes(11)])
+def test_a_row_of_another_layout_is_refused(data: bytes) -> None:
+    with pytest.raises(BadInput, match="checkpoint"):
+        unseal(data)
+
+
+def test_positions_are_read_as_written_and_foreign_ones_refused() -> None:
+    position = Position(state=3, replay_from=77)
+    assert Position.read(position.text()) == position
+    for text in ("", "77", '{"state": 1}', '{"state": 1, "replay_from": 2, "v": 9}'):
+        with pytest.raises(BadInput, match="committed metadata"):
+            Position.read(text)
+
+
+@given(
+    st.dictionaries(
+        st.binary(min_size=8, max_size=8), st.builds(Cursor, I64, I64, I64, I64, st.booleans(), st.booleans())
+    ),
+    st.dictionaries(st.text("abcdefgh", min_size=1, max_size=20), st.binary(max_size=50), max_size=5),
+)
+def test_device_rows_come_back_and_equal_ones_have_equal_bytes(
+    cursors: dict[bytes, Cursor], operators: dict[str, bytes]
+) -> None:
+    data = pack(DeviceRow(5, cursors), operators)
+    row, states = unpack(5, data)
+    assert (row.cursors, states) == (cursors, operators)
+    assert pack(DeviceRow(5, dict(reversed(cursors.items()))), operators) == data
+
+
+def test_pacing_grows_while_there_is_room_and_shrinks_when_a_batch_takes_too_long() -> None:
+    pacing = Pacing(0.2, size=100)
+    pacing.took(100, 0.02, 0.0)
+    assert pacing.size == 200
+    pacing.took(30, 0.02, 0.0)
+    assert pacing.size == 200  # there was no more to take: nothing is learnt
+    pacing.took(200, 0.4, 0.0)
+    assert pacing.size == 100
+    pacing.took(100, 0.2, 30.0)
+    assert pacing.size == 200  # far behind: larger batches catch up sooner
+    for _ in range(40):
+        pacing.took(pacing.size, 1e-9, 0.0)
+    assert pacing.size == LARGEST
+    for _ in range(40):
+        pacing.took(pacing.size, 100.0, 0.0)
+    assert pacing.size == SMALLEST
+
+
+def test_a_bulk_histogram_counts_like_one_that_takes_values_singly() -> None:
+    registry = CollectorRegistry()
+    histogram = BulkHistogram("h", "help", (1.0, 2.0), registry)
+    histogram.observe(np.array([0.5, 1.0, 1.5, 9.0]))
+    histogram.observe(np.array([2.0]))
+    value = registry.get_sample_value
+    assert [value("h_bucket", {"le": le}) for le in ("1.0", "2.0", "+Inf")] == [2, 4, 5]
+    assert (value("h_count"), value("h_sum")) == (5, 14.0)
+
+
+def test_runner_metrics_tell_counts_delay_and_lag() -> None:
+    metrics = RunnerMetrics("processor", {"frames": "Frames"})
+    record = Record("t", 0, 0, 1_000_000, None, None)
+    metrics.committed([record], {"frames": 3, "unknown": 1}, 1_250_000, 0.1)
+    metrics.standing({Part("t", 0): 7, Part("t", 1): 0})
+    metrics.standing({Part("t", 1): 2})
+    value = metrics.registry.get_sample_value
+    assert value("tidegate_processor_frames_total") == 3
+    assert value("tidegate_processor_event_to_commit_seconds_sum") == pytest.approx(0.25)
+    assert value("tidegate_processor_lag_records", {"topic": "t", "partition": "1"}) == 2
+    assert value("tidegate_processor_lag_records", {"topic": "t", "partition": "0"}) is None
