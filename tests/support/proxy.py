@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 import threading
 from collections.abc import Coroutine
 from types import TracebackType
@@ -98,6 +100,8 @@ class Proxy:
 
     async def _break(self) -> None:
         for writer in list(self._writers):
+            # Without lingering, what the peer sees is a reset, as from a machine that has lost the connection.
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
         for task in list(self._tasks):
             task.cancel()
@@ -130,7 +134,7 @@ class Proxy:
         finally:
             for each in (writer, far_writer):
                 if each is not None:
-                    each.transport.abort()
+                    each.close()
                     self._writers.discard(each)
             self._tasks.discard(task)
 
