@@ -59,9 +59,9 @@ export function Actions({ alert, onAct, keys, big }) {
         act(alert.id, action);
         onAct?.(action);
       }}>
-      ${{ acknowledge: "Acknowledge", resolve: "Resolve" }[action]}
-      ${keys && settings.keys && html`<kbd aria-hidden="true">${key}</kbd>`}
+      ${{ acknowledge: "Acknowledge", resolve: "Resolve", reopen: "Open again" }[action]}
+      ${keys && key && settings.keys && html`<kbd aria-hidden="true">${key}</kbd>`}
     </button>`;
   };
-  return html`${button("acknowledge", "a", keys && alert.state === "open")}${button("resolve", "r")}`;
+  return html`${button("acknowledge", "a", keys && alert.state === "open")}${button("resolve", "r")}${alert.state === "resolved" && button("reopen")}`;
 }

@@ -5,6 +5,7 @@ export const STATES = { open: "Open", acknowledged: "Acknowledged", snoozed: "Sn
 export const ACTIONS = {
   acknowledge: { state: "acknowledged", done: "Acknowledged" },
   resolve: { state: "resolved", done: "Resolved" },
+  reopen: { state: "open", done: "Opened again" },
 };
 const RANK = { critical: 0, warning: 1, notice: 2 };
 
@@ -18,6 +19,7 @@ export const newestFirst = (a, b) => b.changed_us - a.changed_us || (a.id < b.id
 /** Whether an action may be taken on an alert that stands so. */
 export function allows(alert, action) {
   if (action === "acknowledge") return alert.state === "open" || alert.state === "snoozed";
+  if (action === "reopen") return alert.state !== "open";
   return alert.state !== "resolved";
 }
 

@@ -1,5 +1,5 @@
 // A channel's chart. Gaps break the line and are hatched; no data is never drawn as zero. A sentence says the same.
-import { html, useEffect, useRef } from "./html.js";
+import { html, useEffect, useLayoutEffect, useRef } from "./html.js";
 import uPlot from "../vendor/uplot.js";
 import { nowUs } from "./clock.js";
 import { clockTime, channelName, number, quantity, unitName } from "./format.js";
@@ -16,14 +16,15 @@ export function ChannelChart({ device, channel, height = 240, episode = null, li
   const shown = useRef({ gaps: [], episode, limit });
   Object.assign(shown.current, { episode, limit });
 
-  useEffect(() => {
+  useLayoutEffect(() => {
+    const room = box.current;
     const make = () => {
       chart.current?.destroy();
-      chart.current = new uPlot(options(box.current.clientWidth, height, shown), chart.current?.data ?? [[], []], box.current);
+      chart.current = new uPlot(options(room.clientWidth, height, shown), chart.current?.data ?? [[], []], room);
     };
     make();
-    const resize = new ResizeObserver(() => chart.current.setSize({ width: box.current.clientWidth, height }));
-    resize.observe(box.current);
+    const resize = new ResizeObserver(() => chart.current.setSize({ width: room.clientWidth, height }));
+    resize.observe(room);
     const stop = onTheme(make);
     return () => {
       stop();
@@ -82,7 +83,7 @@ function options(width, height, shown) {
       },
     },
     axes: [
-      { ...axis, grid: { show: false }, values: (_, splits) => splits.map((s) => clockTime(s * 1e6, splits.length > 1 && splits[1] - splits[0] < 60)), space: 70 },
+      { ...axis, size: 28, grid: { show: false }, values: (_, splits) => splits.map((s) => clockTime(s * 1e6, splits.length > 1 && splits[1] - splits[0] < 60)), space: 70 },
       { ...axis, size: 54, values: (_, splits) => splits.map((s, i) => (i === splits.length - 1 ? `${number(s)} ${unitName(shown.current.unit)}` : number(s))), space: 40 },
     ],
     series: [{}, { stroke: k["chart-line"], width: 1.6, spanGaps: false, points: { show: false } }],
@@ -141,6 +142,8 @@ function paintFront(plot, k, { limit }) {
     c.setLineDash([]);
     c.fillStyle = k.crit;
     c.font = `540 ${11 * devicePixelRatio}px "Inter", system-ui, sans-serif`;
+    c.textAlign = "left";
+    c.textBaseline = "alphabetic";
     c.fillText("limit", bbox.left + 4 * devicePixelRatio, y - 4 * devicePixelRatio);
   }
   const [xs, ys] = plot.data;

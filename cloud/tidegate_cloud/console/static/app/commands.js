@@ -10,6 +10,9 @@ import { settings } from "./settings.js";
 import { changed, deviceName, shownAlert, state, subscribe } from "./store.js";
 
 const SETTLE_MS = 2_000;
+const AGAIN_MS = 3_000;
+
+let last = null; // the alert that undo() is about
 
 /** Take an action on one alert. Returns false where it makes no sense as the alert stands. */
 export function act(id, action, why = "") {
@@ -25,11 +28,21 @@ export function act(id, action, why = "") {
     detail: "",
   };
   state.pending.set(id, pending);
+  last = action === "reopen" ? null : id;
   changed("alerts");
   changed("said", `${ACTIONS[action].done}: ${deviceName(alert.device)}, ${alert.title}`);
   send(id, pending);
   return true;
 }
+
+/** Take back the newest action: the alert is open again, for everyone. */
+export function undo() {
+  const id = last;
+  last = null;
+  return id !== null && act(id, "reopen");
+}
+
+export const canUndo = () => last !== null;
 
 /** Forget that an action was refused. */
 export function dismiss(id) {
@@ -52,11 +65,13 @@ async function send(id, pending) {
     settle(state.alerts.get(id));
   } catch (error) {
     pending.stopFlag();
-    if (error instanceof api.Refused) {
+    if (error instanceof api.Refused && error.status < 500) {
       update(id, pending, "refused", error.message);
       changed("said", `Not saved: ${error.message}`);
     } else {
+      // No link, or no Kafka behind it: the same key again is safe, however often.
       update(id, pending, "queued");
+      if (state.link.connected) setTimeout(() => state.pending.get(id) === pending && send(id, pending), AGAIN_MS);
     }
   }
 }
@@ -72,7 +87,7 @@ function settle(alert) {
   const pending = alert && state.pending.get(alert.id);
   if (!pending || pending.status === "refused" || alert.version <= pending.seenVersion) return;
   const wanted = ACTIONS[pending.action].state;
-  if (alert.state === wanted && alert.who === pending.who) {
+  if (alert.state === wanted && (alert.who === pending.who || pending.action === "reopen")) {
     pending.stopFlag?.();
     state.pending.delete(alert.id);
   } else if (alert.state === wanted || alert.state === "resolved") {

@@ -1,5 +1,6 @@
 // The chip and the line under the top bar that say whether the page shows what is now.
 import { html, useEffect, useState } from "./html.js";
+import { nowUs } from "./clock.js";
 import { clockTime, delay, duration } from "./format.js";
 import { freshness } from "./freshness.js";
 import { retryNow } from "./live.js";
@@ -8,13 +9,30 @@ import { changed, state, subscribe } from "./store.js";
 function look() {
   const heardAgoMs = performance.now() - state.link.heardAt;
   const behindMs = state.health?.behind_ms ?? null;
+  const kafka = state.health?.kafka ?? "up";
   return {
-    state: freshness({ ...state.link, heardAgoMs, behindMs }),
+    state: freshness({ ...state.link, heardAgoMs, behindMs, kafka }),
+    kafka,
+    stage: slowest(state.health?.stages ?? []),
     behindMs,
+    ageMs: newestAgeMs(),
     asOfUs: state.link.dataAsOfUs,
     blindMs: heardAgoMs,
     retryS: state.link.retryAt === null ? null : Math.max(0, Math.ceil((state.link.retryAt - performance.now()) / 1000)),
   };
+}
+
+/** How old the newest reading of the whole fleet is. */
+function newestAgeMs() {
+  let newest = 0;
+  for (const device of state.devices.values()) if (device.ts_us > newest) newest = device.ts_us;
+  return newest ? Math.max(0, (nowUs() - newest) / 1000) : null;
+}
+
+/** The stage that waits longest, where one does. */
+function slowest(stages) {
+  const slow = stages.filter((s) => s.behind_ms > 1000).sort((a, b) => b.behind_ms - a.behind_ms);
+  return slow[0]?.name ?? null;
 }
 
 let shown = look();
@@ -43,8 +61,8 @@ export const freshState = () => shown.state;
 
 const WORDS = {
   loading: () => ["Loading", ""],
-  live: (f) => ["Live", f.behindMs === null ? "" : `${delay(f.behindMs)} behind`],
-  behind: (f) => ["Behind", delay(f.behindMs)],
+  live: (f) => ["Live", f.ageMs === null ? "" : `data ${delay(f.ageMs)} old`],
+  behind: (f) => ["Behind", f.kafka === "up" ? `${delay(f.behindMs)}${f.stage ? `, ${f.stage}` : ""}` : "Kafka does not answer"],
   reconnecting: (f) => ["Reconnecting", f.asOfUs ? `data as of ${clockTime(f.asOfUs)}` : "no data yet"],
   dead: (f) => ["Not live", f.asOfUs ? `since ${clockTime(f.asOfUs)}` : ""],
 };
@@ -76,8 +94,8 @@ export function FreshBanner({ fresh }) {
     </div>`;
   if (fresh.state === "behind")
     return html`<div class="banner warn float" role="note">
-      <div><p><span class="med">Readings reach this page ${delay(fresh.behindMs)} late.</span></p>
-      <p class="small">The link is fine; what comes before it is catching up.</p></div>
+      <div><p><span class="med">${fresh.kafka === "up" ? `Readings reach this page ${delay(fresh.behindMs)} late.` : "Kafka does not answer: nothing new can arrive."}</span></p>
+      <p class="small">${fresh.kafka === "up" ? `The link is fine; ${fresh.stage ? `the ${fresh.stage}` : "what comes before it"} is catching up.` : "Devices keep what they measure, and send it when it is back."}</p></div>
     </div>`;
   return null;
 }

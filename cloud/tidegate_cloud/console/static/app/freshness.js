@@ -6,14 +6,14 @@ const NOT_LIVE_MS = 60_000;
 export const SILENCE_MS = 4_000;
 
 /**
- * @param {{connected: boolean, heardAgoMs: number, behindMs: number|null, everHeard: boolean}} facts
+ * @param {{connected: boolean, heardAgoMs: number, behindMs: number|null, everHeard: boolean, kafka?: string}} facts
  * @returns {"loading"|"live"|"behind"|"reconnecting"|"dead"}
  */
-export function freshness({ connected, heardAgoMs, behindMs, everHeard }) {
+export function freshness({ connected, heardAgoMs, behindMs, everHeard, kafka = "up" }) {
   if (!everHeard && heardAgoMs < NOT_LIVE_MS) return connected ? "loading" : "reconnecting";
   if (heardAgoMs >= NOT_LIVE_MS) return "dead";
   if (!connected || heardAgoMs >= SILENCE_MS) return "reconnecting";
-  return behindMs !== null && behindMs > BEHIND_MS ? "behind" : "live";
+  return kafka !== "up" || (behindMs !== null && behindMs > BEHIND_MS) ? "behind" : "live";
 }
 
 const REPORTS_MISSED = 3;

@@ -1,5 +1,5 @@
 // Keys. Single letters act only while no field has the focus, and can be switched off (WCAG 2.1.4).
-import { useEffect, useRef } from "./html.js";
+import { useLayoutEffect, useRef } from "./html.js";
 import { settings } from "./settings.js";
 
 export const KEYS = [
@@ -8,6 +8,7 @@ export const KEYS = [
   ["Enter", "Open it"],
   ["a", "Acknowledge"],
   ["r", "Resolve"],
+  ["u", "Undo the last of these"],
   ["Esc", "Close, go back"],
   ["/", "Search"],
   ["?", "This list"],
@@ -43,7 +44,8 @@ export function useKeys(bindings, rank = PAGE) {
   const layer = useRef(null);
   layer.current ??= { rank, current: bindings };
   layer.current.current = bindings;
-  useEffect(() => {
+  // Not useEffect: its clean-up may wait for the next paint, and a page that is gone must not take a key.
+  useLayoutEffect(() => {
     layers.push(layer.current);
     return () => void layers.splice(layers.indexOf(layer.current), 1);
   }, []);

@@ -51,6 +51,7 @@ function load(snapshot) {
   putDevices(snapshot.devices);
   snapshot.alerts.forEach(putAlert);
   state.fences = snapshot.fences;
+  state.rules = snapshot.rules;
   state.health = snapshot.health;
   resume = snapshot.resume;
   for (const topic of ["alerts", "fences", "health", "loaded"]) changed(topic);

@@ -1,6 +1,7 @@
 // What stands around every page: navigation, search, whether this is now, the clock, and the reader's settings.
 import { html, useEffect, useRef, useState } from "./html.js";
 import { nowUs, untilNextSecondMs } from "./clock.js";
+import { canUndo, undo } from "./commands.js";
 import { clockTime } from "./format.js";
 import { FreshChip, useFreshness } from "./fresh.js";
 import { Help } from "./help.js";
@@ -9,7 +10,7 @@ import { SHELL, useKeys } from "./keys.js";
 import { navigate } from "./router.js";
 import { Search } from "./search.js";
 import { Settings } from "./settingsmenu.js";
-import { change, theme } from "./settings.js";
+import { change, settings, theme } from "./settings.js";
 import { shownAlerts, subscribe, useStore } from "./store.js";
 
 const PAGES = [
@@ -24,6 +25,7 @@ export function Shell({ page, title, id, children }) {
   const up = `/${page}`;
   useKeys({
     "?": () => showHelp(true),
+    u: () => undo(),
     Escape: () => {
       if (id) navigate(up);
       else return false;
@@ -119,5 +121,6 @@ function Announcer() {
       }),
     [],
   );
-  return html`<div class="toast ${text ? "" : "idle"}" role="status">${text}</div>`;
+  return html`<div class="toast ${text ? "" : "idle"}"><span role="status">${text}</span>
+    ${text && canUndo() && html`<button onClick=${undo}>Undo ${settings.keys && html`<kbd aria-hidden="true">u</kbd>`}</button>`}</div>`;
 }

@@ -9,6 +9,7 @@ export const state = {
   alerts: new Map(), // as the server has them
   pending: new Map(), // alert id → an action on its way, or refused
   fences: { type: "FeatureCollection", features: [] },
+  rules: [],
   health: null,
   link: { connected: false, everHeard: false, heardAt: performance.now(), retryAt: null, dataAsOfUs: null },
 };

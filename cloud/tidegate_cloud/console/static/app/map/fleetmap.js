@@ -72,7 +72,10 @@ export class FleetMap {
       this.#map.getCanvas().style.cursor = this.#at(event.point).length ? "pointer" : "";
     });
     const roadTimer = setInterval(() => roads.changed && this.#set("roads", roads.feature()), ROADS_MS);
-    const presenceTimer = setInterval(() => this.draw(), PRESENCE_MS);
+    const presenceTimer = setInterval(() => {
+      this.draw();
+      this.#account();
+    }, PRESENCE_MS);
     this.#stops.push(
       onTheme(() => this.restyle()),
       subscribe(["positions", "alerts", "loaded"], () => this.draw()),
@@ -146,6 +149,13 @@ export class FleetMap {
     this.#set("selected", { type: "FeatureCollection", features });
   }
 
+  /** Say in the document what the canvas shows, for those who cannot see it: tests. */
+  #account() {
+    if (!this.#map.getLayer("alerts") || !this.#map.areTilesLoaded()) return;
+    const count = (layer) => new Set(this.#map.queryRenderedFeatures({ layers: [layer] }).map((f) => f.properties.id ?? f.properties.cluster_id)).size;
+    Object.assign(this.#map.getContainer().dataset, { alerts: count("alerts"), clusters: count("clusters"), vehicles: count("vehicles"), roads: roads.size });
+  }
+
   /** Ring a device. `go` also brings it into view. */
   select(device, { go = false } = {}) {
     this.#selected = device;
@@ -154,7 +164,11 @@ export class FleetMap {
     if (!go || !found || !hasPlace(found)) return;
     const at = [found.lon, found.lat];
     this.#placed = true;
-    if (this.#map.getZoom() < 12 || !this.#map.getBounds().contains(at)) this.#move({ center: at, zoom: Math.max(this.#map.getZoom(), 13.5) });
+    const { clientWidth: width, clientHeight: height } = this.#map.getContainer();
+    const { x, y } = this.#map.project(at);
+    const margin = Math.min(110, width / 5);
+    const inView = x > margin && x < width - margin && y > margin && y < height - margin;
+    if (this.#map.getZoom() < 12 || !inView) this.#move({ center: at, zoom: Math.max(this.#map.getZoom(), 13) });
   }
 
   /** The way that a device came, as loadTrail gives it. */
@@ -172,7 +186,8 @@ export class FleetMap {
     const box = fleetExtent(state.devices, state.fences);
     if (!box) return;
     this.#placed = true;
-    this.#map.fitBounds(box, { padding: { top: 90, right: 60, bottom: 60, left: 60 }, maxZoom: 14.5, animate: animate && !still.matches });
+    const room = Math.min(60, this.#map.getContainer().clientWidth * 0.08);
+    this.#map.fitBounds(box, { padding: { top: 40 + room, right: room, bottom: room, left: room }, maxZoom: 14.5, animate: animate && !still.matches });
   }
 
   showFence(id) {

@@ -40,6 +40,10 @@ export class Roads {
     this.changed = true;
   }
 
+  get size() {
+    return this.#pieces.size;
+  }
+
   /** One multi-line for the map; clears `changed`. */
   feature() {
     this.changed = false;
@@ -60,7 +64,7 @@ export async function learnRoads(roads) {
   for (let i = 0; i < ids.length; i += step) {
     const id = ids[Math.floor(i)];
     try {
-      const way = await loadTrail(id, nowUs() - LEARN_US, nowUs(), undefined, 2000);
+      const way = await loadTrail(id, nowUs() - LEARN_US, nowUs());
       for (const [lon, lat, tsUs] of way) roads.add(`past ${id}`, lon, lat, tsUs, null);
     } catch {
       return; // not a matter of life: the roads are learnt as the fleet drives

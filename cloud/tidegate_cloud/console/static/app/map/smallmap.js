@@ -1,5 +1,5 @@
 // Where one alert began: a small map that stands still.
-import { html, useEffect, useRef } from "../html.js";
+import { html, useEffect, useLayoutEffect, useRef } from "../html.js";
 import * as maplibre from "../../vendor/maplibre-gl.js";
 import { onTheme } from "../settings.js";
 import { state } from "../store.js";
@@ -20,7 +20,7 @@ export function SmallMap({ alert }) {
   const latest = useRef(alert);
   latest.current = alert;
   const handle = useRef(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const stopped = new AbortController();
     const map = new maplibre.Map({
       container: box.current,
@@ -28,7 +28,7 @@ export function SmallMap({ alert }) {
       center: [alert.lon, alert.lat],
       zoom: 14,
       interactive: false,
-      attributionControl: { compact: true },
+      attributionControl: false,
       fadeDuration: 0,
     });
     map.getCanvas().setAttribute("aria-label", "Where the alert began");

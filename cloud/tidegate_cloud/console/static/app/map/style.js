@@ -88,7 +88,7 @@ export function style(k, { frozen = false } = {}) {
         id: "selected", type: "symbol", source: "selected",
         layout: {
           "icon-image": "selected", "icon-allow-overlap": true, "icon-ignore-placement": true,
-          "text-field": ["get", "name"], "text-font": ["Inter Bold"], "text-size": 12, "text-anchor": "left", "text-offset": [2, 0],
+          "text-field": ["get", "name"], "text-font": FONT, "text-size": 13, "text-anchor": "left", "text-offset": [2, 0],
           "text-allow-overlap": true, "text-ignore-placement": true,
         },
         paint: { "text-color": k.ink, "text-halo-color": k.raised, "text-halo-width": 2 },

@@ -5,7 +5,7 @@ import { ACTIONS, SEVERITIES, STATES, withPending } from "../alerts.js";
 import { Actions, Fate, StatePill, Title, useTick } from "../alertparts.js";
 import { nowUs } from "../clock.js";
 import { act } from "../commands.js";
-import { channelName, duration, quantity, when } from "../format.js";
+import { channelName, delay, duration, quantity, when } from "../format.js";
 import { Icon } from "../icons.js";
 import { useKeys } from "../keys.js";
 import { SmallMap } from "../map/smallmap.js";
@@ -82,7 +82,7 @@ export function AlertPage({ id }) {
             ${alert.value !== null && alert.value !== undefined && html`<div><b class=${alert.state === "open" ? "t-crit" : ""}>${quantity(alert.value, alert.unit)}</b>when it began</div>`}
             ${alert.limit !== null && alert.limit !== undefined && html`<div><b>${quantity(alert.limit, alert.unit)}</b>limit</div>`}
             <div><b>${duration((end ?? now) - alert.started_us)}</b>${end ? "it lasted" : "so far"}</div>
-            <div><b>${duration(Math.max(0, alert.opened_us - alert.started_us))}</b>from reading to alert</div>
+            <div><b>${delay((alert.opened_us - alert.started_us) / 1000)}</b>from reading to alert</div>
           </div>
           ${channel && html`<${ChannelChart} device=${alert.device} channel=${channel} episode=${[alert.started_us, end]} limit=${alert.limit} height=${220} />`}
           </div>
@@ -106,10 +106,11 @@ export function AlertPage({ id }) {
 
 const tone = (alert) => ({ critical: "crit", warning: "warn", notice: "" })[alert.severity];
 
-/** Limits and deviations are about a channel, which the device's readings know by name. */
+/** The channel that an alert is about: a limit's subject is its rule, a deviation's is the channel itself. */
 function chartChannel(alert) {
   const readings = state.devices.get(alert.device)?.readings ?? {};
-  return [alert.subject, alert.rule.split(":").pop(), alert.rule].find((name) => name in readings) ?? null;
+  const rule = state.rules.find((r) => r.id === alert.subject);
+  return [rule?.channel, alert.subject].find((name) => name in readings) ?? null;
 }
 
 function sentence(alert, name, now) {

@@ -38,9 +38,10 @@ export function DevicePage({ id }) {
   const now = nowUs();
   const how = presence(device, now);
   const channels = Object.keys(device.readings ?? {}).sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
-  const shown = channels.includes(channel) ? channel : channels[0];
-  const alerts = shownAlerts().filter((a) => a.device === id).sort(newestFirst);
+    const alerts = shownAlerts().filter((a) => a.device === id).sort(newestFirst);
   const open = alerts.filter((a) => a.state === "open");
+  // What an alert is about is what the reader came for.
+  const shown = [channel, ...open.map((a) => state.rules.find((r) => r.id === a.subject)?.channel ?? a.subject), channels[0]].find((name) => channels.includes(name));
   const choose = (name) => {
     setChannel(name);
     navigate(`${location.pathname}?channel=${encodeURIComponent(name)}`, { replace: true });
@@ -52,7 +53,7 @@ export function DevicePage({ id }) {
           ${open.length > 0 && html`<span class="pill ${open.some((a) => a.severity === "critical") ? "crit" : "warn"}">${plural(open.length, "open alert")}</span>`}</h1>
           <p class="sub">${[device.type, device.group, device.name && device.name !== id ? id : ""].filter(Boolean).join(", ") || "Not named in the registry"}</p></div>
         <div class="heard"><span class="med ${how === "ok" ? "" : how === "stale" ? "t-stale" : "t-off"}">${how === "ok" ? "" : `${PRESENCE[how]}. `}${device.heard_us === null ? "Never heard" : html`Last heard ${duration(now - device.heard_us)} ago`}</span>
-          <span class="small dim">${device.speed === null || device.speed === undefined ? `reading of ${when(device.ts_us, now)}` : `${speed(device.speed)}${isMoving(device) && device.heading !== null ? ` ${direction(device.heading)}` : ""}`}</span></div>
+          <span class="small dim">${how !== "ok" || device.speed === null ? `newest reading of ${device.ts_us === null ? "–" : when(device.ts_us, now)}` : `${speed(device.speed)}${isMoving(device) && device.heading !== null ? ` ${direction(device.heading)}` : ""}`}</span></div>
         ${device.lat !== null && device.lat !== undefined && html`<a class="btn big" href=${mapAddress(id)}>Show on map</a>`}
       </header>
       <div class="stack">

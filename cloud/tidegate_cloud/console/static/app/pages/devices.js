@@ -47,11 +47,11 @@ export function DevicesPage() {
 
 const Row = ({ device, how, alert, now }) => html`
   <tr>
-    <td><span class="row"><${DeviceMark} presence=${how} moving=${isMoving(device)} /><a class="med" href=${deviceAddress(device.id)}>${device.name || device.id}</a>
+    <td><span class="row"><${DeviceMark} presence=${how} moving=${how === "ok" && isMoving(device)} /><a class="med" href=${deviceAddress(device.id)}>${device.name || device.id}</a>
       ${device.name && device.name !== device.id && html`<span class="dim small mono dk">${device.id}</span>`}</span></td>
     <td class=${how === "ok" ? "mid" : how === "stale" ? "t-stale" : "t-off"}>${PRESENCE[how]}</td>
     <td class="num tn">${device.heard_us === null ? "never" : duration(now - device.heard_us)}</td>
-    <td class="num tn dk">${speed(device.speed)}</td>
+    <td class="num tn dk">${how === "ok" ? speed(device.speed) : "–"}</td>
     <td class="dk mid">${device.group}</td>
     <td class="dk">${alert && html`<a class="row" href=${alertAddress(alert.id)}><${Severity} of=${alert.severity} /><span class="clip">${alert.title}</span></a>`}</td>
   </tr>

@@ -1,5 +1,5 @@
 // The live map with the list of alerts beside it. Selecting in one selects in the other.
-import { html, useEffect, useRef, useState } from "../html.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../html.js";
 import { nowUs } from "../clock.js";
 import { useTick } from "../alertparts.js";
 import { FreshBanner, useFreshness } from "../fresh.js";
@@ -35,7 +35,7 @@ export function MapPage({ query }) {
     if (found) map.current.select(found.device, { go: true });
   };
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     map.current = new FleetMap(box.current, { onSelect: selectDevice, onCounts: setCounts });
     return () => map.current.destroy();
   }, []);
