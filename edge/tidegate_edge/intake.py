@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tidegate_protocols.errors import BadInput
+from tidegate_protocols.payload.steady import SteadySchemas
 from tidegate_protocols.scan import Scan
 
 from .clock import Clock, is_set
@@ -19,6 +20,8 @@ class Intake:
     A device's time is kept when it lies between `max_past_s` before and `max_future_s` after the agent's; else the
     scan takes the agent's time and the flag that says so. While the agent's own clock cannot have been set, a device
     that knows its time is believed, and the agent's times are flagged as estimates.
+
+    `steady` keeps one schema for devices whose messages do not always hold the same channels.
     """
 
     def __init__(
@@ -32,6 +35,10 @@ class Intake:
     ) -> None:
         self.spool = spool
         self.clock = clock
+        self.steady = SteadySchemas()
+        for stream in spool.streams():  # the channels that devices had before this start
+            nulls = (None,) * len(stream.schema.channels)
+            self.steady.widen([Scan(stream.device, stream.schema, None, nulls)])
         self._window = window or Raw()
         self._past_us = int(max_past_s * 1e6)
         self._future_us = int(max_future_s * 1e6)

@@ -13,6 +13,7 @@ from tidegate_protocols.link.nmea import NmeaReader
 from tidegate_protocols.link.packets import Ack, Ask, Data, Hello, PacketReader, encode_packet, packet_to_scans
 from tidegate_protocols.payload.mapped import Mapping, parse_json
 from tidegate_protocols.payload.senml import parse_senml
+from tidegate_protocols.scan import Scan
 
 from ..intake import Intake
 from .lines import LineReader
@@ -66,14 +67,20 @@ class LinesLink:
                 self._intake.refuse(self._source, self._device or "", line, b"")
                 continue
             try:
-                if self._senml:
-                    scans = parse_senml(line, self._device, now_us=self._intake.clock.wall_us())
-                else:
-                    scans = parse_json(line, self._device, self._mapping)
+                scans = self._read(line)
             except BadInput as error:
                 self._intake.refuse(self._source, self._device or "", error, line)
             else:
                 self._intake.take(self._source, scans)
+
+    def _read(self, line: bytes) -> list[Scan]:
+        if self._mapping is not None:
+            return parse_json(line, self._device, self._mapping)
+        if self._senml:
+            scans = parse_senml(line, self._device, now_us=self._intake.clock.wall_us())
+        else:
+            scans = parse_json(line, self._device)
+        return self._intake.steady.widen(scans)
 
     def idle(self) -> None:
         pass
@@ -83,7 +90,7 @@ class LinesLink:
 class Cursor:
     """How far a device's scans have been taken: the next number of a boot, and the number up to which it is durable.
 
-    `gap` is the number at which the device went on after a hole, if it did.
+    `gap` is the number at which the device began to send again behind a hole, if it did.
     """
 
     boot: int
@@ -128,8 +135,9 @@ class PacketsLink:
     """Firmware packets. A DATA packet is acknowledged when its scans are durable.
 
     Scans are taken in the order of their numbers. After a hole the packet is dropped, and what is durable is
-    acknowledged again, so that the device goes back. When it begins behind the same hole twice, it has nothing older:
-    the hole is the device's own, and its scans are taken from there.
+    acknowledged again, so that the device goes back. When it goes back, and twice begins behind the same hole, it has
+    nothing older: the hole is the device's own, and its scans are taken from there. A beginning that damage on the
+    line may have cut off does not count.
     """
 
     def __init__(self, intake: Intake, source: str, cursors: Cursors, write: Callable[[bytes], None]) -> None:
@@ -140,16 +148,20 @@ class PacketsLink:
         self._reader = PacketReader()
         self._hello: Hello | None = None
         self._pending: _Pending | None = None
+        self._damaged = False  # since the last good packet
+        self._expected: int | None = None  # the number that continues the last DATA packet
 
     def feed(self, data: bytes) -> None:
         for packet in self._reader.feed(data):
             if isinstance(packet, BadInput):
+                self._damaged = True
                 self._intake.refuse(self._source, "", packet, b"")
             elif isinstance(packet, Hello):
-                self._hello = packet
+                self._hello, self._expected = packet, None
                 self._write(encode_packet(Ack(packet.boot, self._cursors.of(packet.device, packet.boot).durable)))
             elif isinstance(packet, Data):
                 self._take(packet)
+                self._damaged = False
 
     def idle(self) -> None:
         if self._hello is None:
@@ -162,8 +174,11 @@ class PacketsLink:
             return
         cursor = self._cursors.of(hello.device, hello.boot)
         stop = data.seq + data.n
-        if data.seq > cursor.next and data.seq != cursor.gap:
-            cursor.gap = data.seq
+        begins = not self._damaged and (self._expected is None or data.seq < self._expected)
+        self._expected = stop
+        if data.seq > cursor.next and not (begins and data.seq == cursor.gap):
+            if begins:
+                cursor.gap = data.seq
             self._repeat(cursor, data.n)
             return
         if stop <= cursor.next:

@@ -223,9 +223,13 @@ class MqttSource:
             finally:
                 for command_topic, command in route.sparkplug.take_rebirths():
                     self._client.publish(command_topic, command)
+        if route.mapping is not None:
+            return parse_json(payload, device, route.mapping)
         if route.settings.payload == "senml":
-            return parse_senml(payload, device, now_us=self._intake.clock.wall_us())
-        return parse_json(payload, device, route.mapping)
+            scans = parse_senml(payload, device, now_us=self._intake.clock.wall_us())
+        else:
+            scans = parse_json(payload, device)
+        return self._intake.steady.widen(scans)
 
     def _route(self, topic: str) -> tuple[_Route, str | None]:
         """The first subscription that a topic matches, and the device that its template names there."""

@@ -133,6 +133,10 @@ class SerialSource:
         for port in self._ports.values():
             port.close()
 
+    def open_ports(self) -> list[str]:
+        """Paths of the ports that are open."""
+        return [path for path, port in self._ports.items() if not port.closed]
+
     def _rescan(self) -> None:
         there = glob.glob(self._settings.path)
         for path in sorted(there):

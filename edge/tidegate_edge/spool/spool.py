@@ -268,6 +268,10 @@ class Spool:
             self._streams[key] = self._by_number[found.number] = found
         return found
 
+    def streams(self) -> list[Stream]:
+        """All streams of this epoch, in the order in which they were first seen."""
+        return list(self._streams.values())
+
     def put(self, stream: Stream, ts_us: int, values: tuple[Value, ...], flags: int) -> None:
         """Add a scan to the group. `values` are of the channels' types, as `Scan` promises."""
         group = self._group
@@ -381,11 +385,12 @@ class Spool:
         """Make durable what was put. With `settle`, also what left. Raises sqlite3.Error; then nothing is lost."""
         async with self._committing:
             while (commit := self._stuck or self._prepare(settle)) is not None:
+                again = self._stuck is not None
                 self._stuck = commit
                 evicted = await self.database.run(partial(apply, transaction=commit.transaction))
                 self._stuck = None
                 self._finish(commit, evicted)
-                if not settle:
+                if not again and not settle:  # after one that had failed, what came meanwhile
                     break
 
     def _wake(self, group: _Group) -> None:
