@@ -36,6 +36,8 @@ _CLIENT = "tidegate-dlq"
 def processor(bootstrap: str, metrics_port: int, log_level: str, group: str, instance: str, commit_ms: int) -> None:
     """Turn frames into events, exactly once."""
     # Imported here, since operators bring numba with them.
+    from tidegate_protocols.codec import backend
+
     from tidegate_cloud.operators.deviation import Deviation
     from tidegate_cloud.operators.geofence import Geofence
     from tidegate_cloud.operators.limit import Limit
@@ -45,6 +47,8 @@ def processor(bootstrap: str, metrics_port: int, log_level: str, group: str, ins
     from .warm import warm
 
     operators: list[Operator] = [Geofence(), Limit(), Deviation()]
+    if backend.available():
+        backend.load()
     warm(operators)
     metrics = RunnerMetrics("processor", COUNTERS)
     runner = Runner(

@@ -1,8 +1,7 @@
 """An instance's place in its consumer group, and its partitions as tasks.
 
 A task is one partition number of all co-partitioned inputs. It is assigned when the group gave it every one of them,
-and taken once its state is in memory; only a taken task yields records. Assigned partitions are paused until then, so
-the others go on while one is being taken.
+and taken once its state is in memory; only a taken task yields records. Assigned partitions are paused until then.
 
 The group runs by KIP-848 (``group.protocol=consumer``) with the range assignor, which gives equal partition numbers of
 several topics to the same member. Rebalance callbacks run inside `poll`, where no transaction is ever open: dropping
