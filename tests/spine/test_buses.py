@@ -158,7 +158,7 @@ def test_processor_killed_five_times_and_kafka_restarted(mortal_spine: Spine) ->
 
     spine.processor.start()
     spine.agent.start()
-    run_and_check(spine, ["--limit-minutes", str(SLICE_MINUTES)], disturb)
+    run_and_check(spine, ["--limit-minutes", "60"], disturb)
 
 
 def run_and_check(spine: Spine, slice_of: list[str], disturb: Callable[[], None] = lambda: None) -> set[Crossing]:
@@ -169,10 +169,10 @@ def run_and_check(spine: Spine, slice_of: list[str], disturb: Callable[[], None]
     fixes = buses.sent(spine.manifest)
     report = json.loads(replay.tail(1))
     assert min(report["serial_sent"], report["mqtt_sent"]) > len(fixes) / 4, "hardly anything over one of the links"
-    until(lambda: len(spine.positions()) >= len(fixes), 60, "every position on Kafka")
+    until(lambda: len(spine.positions()) >= len(fixes), 120, "every position on Kafka")
     assert Counter(spine.positions()) == Counter(fixes)
 
-    until(spine.processed, 60, "the processor to have committed every frame")
+    until(spine.processed, 120, "the processor to have committed every frame")
     events = [event for event in spine.events() if event.operator == "geofence"]
     found = [Crossing(event.device, event.ts_us, event.kind, event.subject) for event in events]
     expected = buses.crossings(fixes, spine.fences)
