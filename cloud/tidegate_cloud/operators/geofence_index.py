@@ -43,6 +43,9 @@ class FenceIndex:
         self._edges = np.zeros(1024, np.int32)
         self._verts = np.zeros((1024, 2))
         self._circles = np.zeros((64, 4))
+        self._discs = np.zeros((64, 3))
+        self._where = np.zeros((64, 2), np.int64)
+        self._last = np.zeros(1024, np.bool_)
         self._links = np.zeros(1024, np.int32)
         self._free = np.full((4, 32), -1, np.int32)
         self._free[3, :4] = (1, 0, 0, 0)
@@ -64,20 +67,31 @@ class FenceIndex:
         return self._nodes, self._entries, self._edges, self._verts, self._circles
 
     @property
+    def borders(self) -> tuple[npt.NDArray[Any], ...]:
+        """discs, where, last: what kernels/geofence_lines.py takes besides. Stale after the next edit."""
+        return self._discs, self._where, self._last
+
+    @property
     def nbytes(self) -> int:
         """Memory that the index fills: of nodes, entries, edges, vertices and circles, what is in use."""
         nodes, entries, edges, verts = (int(n) for n in self._free[3, :4])
-        return nodes * 16 + entries * 12 + edges * 4 + verts * 20 + self._circles.nbytes
+        return nodes * 16 + entries * 12 + edges * 4 + verts * 21 + len(self._circles) * 72
 
     def put(self, number: int, shape: Shape) -> None:
         """Add a fence, or give it another shape."""
         if number in self._fences:
             self.remove(number)
         if number >= len(self._circles):
-            self._circles = grown(self._circles, number + 1)
+            self._circles, self._discs, self._where = (
+                grown(a, number + 1) for a in (self._circles, self._discs, self._where)
+            )
         first = self._store(shape)
         sizes = tuple(len(ring) for ring in shape.rings)
         self._circles[number] = _circle_row(shape)
+        if shape.circle is not None:
+            chord = math.sqrt(self._circles[number, 3])
+            self._discs[number] = (shape.circle.lon, shape.circle.lat, chord)
+        self._where[number] = (first, sum(sizes))
         box = np.array(box_of(shape))
         cells, kept = self._divide(number, first, sizes, box)
         edge_start = 0
@@ -125,10 +139,14 @@ class FenceIndex:
         n = sum(len(ring) for ring in shape.rings)
         if not n:
             return 0
+        first: int
         while (first := tree.take_verts(self._free, self._links, n)) < 0:
             self._verts = grown(self._verts, len(self._verts) + n)
             self._links = grown(self._links, len(self._verts))
+            self._last = grown(self._last, len(self._verts))
         self._verts[first : first + n] = np.concatenate(shape.rings)
+        self._last[first : first + n] = False
+        self._last[first - 1 + np.cumsum([len(ring) for ring in shape.rings])] = True
         return first
 
     def _divide(self, number: int, first: int, sizes: tuple[int, ...], box: npt.NDArray[np.float64]) -> tuple[int, int]:

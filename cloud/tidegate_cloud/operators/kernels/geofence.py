@@ -13,7 +13,7 @@ MOVED, REMOVED, NOT_MEANT = 0, 1, 2
 
 
 @nb.njit(cache=True, inline="always")
-def _meant(fence, group, group_first, group_count, group_pool):
+def meant(fence, group, group_first, group_count, group_pool):
     """Whether a fence is valid for a group of devices; one without groups is valid for all."""
     n = group_count[fence]
     if n == 0:
@@ -29,7 +29,7 @@ def _meant(fence, group, group_first, group_count, group_pool):
 def follow(
     at, device, number, group, ts_us, lon, lat,
     nodes, entries, edges, verts, circles, active, group_first, group_count, group_pool,
-    since_us, item, after, head, free, top,
+    since_us, status, item, after, head, free, top,
     ev_scan, ev_fence, ev_kind, ev_why,
 ):  # fmt: skip
     """Follow devices from scan `at` on; returns the scan at which room ran out (else n), and the number of events.
@@ -38,7 +38,7 @@ def follow(
     number, group            by device of the block: its number in the rows, its group
     nodes … circles          the index (kernels/tree.py)
     active … group_pool      by fence number: whether it is in force, and the groups it is valid for
-    since_us … top           the table of rows (device, fence) that hold (state.py)
+    since_us, status … top    the table of rows (device, fence) that hold (state.py)
     ev_*                     out: scan, fence, ENTERED or EXITED, why
     """
     space = np.zeros(4)
@@ -68,7 +68,7 @@ def follow(
             stays = False
             if not active[f]:
                 why = REMOVED
-            elif not _meant(f, group[device[i]], group_first, group_count, group_pool):
+            elif not meant(f, group[device[i]], group_first, group_count, group_pool):
                 why = NOT_MEANT
             else:
                 for j in range(n):
@@ -93,12 +93,13 @@ def follow(
             row = following
         for j in range(n):
             f = hits[j]
-            if f < 0 or not _meant(f, group[device[i]], group_first, group_count, group_pool):
+            if f < 0 or not meant(f, group[device[i]], group_first, group_count, group_pool):
                 continue
             top[0] -= 1
             row = free[top[0]]
             item[row] = f
             since_us[row] = ts_us[i]
+            status[row] = 0
             after[row] = head[d]
             head[d] = row
             ev_scan[k] = i

@@ -76,7 +76,7 @@ def crosses(ax, ay, bx, by, cx, cy, dx, dy):
 
 
 @nb.njit(cache=True)
-def _touches(x1, y1, x2, y2, west, south, east, north):
+def touches(x1, y1, x2, y2, west, south, east, north):
     """Whether a segment touches a box (Liang and Barsky, 1984)."""
     t0 = 0.0
     t1 = 1.0
@@ -249,7 +249,7 @@ def divide(edge_count, verts, circle, box, cells, stack, pile, found):
             n = 0
             for i in range(a, b):
                 e = pile[i]
-                if _touches(
+                if touches(
                     verts[e, 0], verts[e, 1], verts[e + 1, 0], verts[e + 1, 1],
                     west - _NEAR, south - _NEAR, west + w + _NEAR, south + h + _NEAR,
                 ):  # fmt: skip
@@ -443,6 +443,12 @@ def give_verts(free, links, start, n):
     power = _power(n)
     links[start] = free[2, power]
     free[2, power] = start
+
+
+@nb.njit(cache=True, inline="always")
+def cell_edges(first, how):
+    """Of an entry on a fence's border: its first edge, how many, and whether they are a run."""
+    return first, how & _EDGES, (how & _RUN) != 0
 
 
 @nb.njit(cache=True, inline="always")
