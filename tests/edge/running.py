@@ -1,0 +1,95 @@
+"""A real agent process for tests, with its configuration, its broker's publisher and its books."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from tests.support.mqtt import MqttBroker
+from tests.support.service import Service
+
+BASE_US = int(time.time()) * 1_000_000 - 3_600_000_000
+
+_CONFIG = """
+[agent]
+name = "test"
+data_dir = "{data_dir}"
+grace_s = {grace_s}
+
+[kafka]
+bootstrap = "{bootstrap}"
+
+[metrics]
+port = 0
+
+[[source]]
+type = "mqtt"
+name = "mqtt"
+host = "127.0.0.1"
+port = {port}
+client_id = "agent"
+window = {window}
+
+[[source.subscribe]]
+filter = "fleet/+/senml"
+payload = "senml"
+device = "{{1}}"
+"""
+
+
+class RunningAgent(Service):
+    """`tidegate agent run` on a folder of the test's own."""
+
+    def __init__(
+        self, directory: Path, bootstrap: str, broker: MqttBroker, *, window: int = 20, grace_s: float = 10
+    ) -> None:
+        self.config = directory / "agent.toml"
+        text = _CONFIG.format(
+            data_dir=directory / "agent", bootstrap=bootstrap, port=broker.port, window=window, grace_s=grace_s
+        )
+        self.config.write_text(text, "utf-8")
+        super().__init__("agent", "agent", "run", "--config", self.config, directory=directory)
+
+    def books(self) -> dict[str, Any]:
+        """The books as `tidegate agent spool` shows them, the agent running or not."""
+        command = [sys.executable, "-m", "tidegate_cli.main", "agent", "spool", "--json", "--config", str(self.config)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found: dict[str, Any] = json.loads(done.stdout)
+        for book in found["sources"].values():
+            assert book["received"] == book["rejected"] + book["duplicate"] + book["folded"] + book["accepted"], book
+        assert found["accepted"] == found["acknowledged"] + found["evicted"] + found["pending"], found
+        return found
+
+
+class Publisher:
+    """Publishes numbered SenML packs at QoS 1, as a device that waits for its acknowledgements."""
+
+    def __init__(self, broker: MqttBroker, *, devices: int = 10) -> None:
+        self._devices = devices
+        self.sent = 0
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, "publisher")
+        self._client.max_inflight_messages_set(100)
+        self._client.connect(broker.host, broker.port)
+        self._client.loop_start()
+
+    def publish(self, count: int) -> None:
+        """Publish `count` more scans, each with its own number as value; return when the broker has them all."""
+        last = None
+        for i in range(self.sent, self.sent + count):
+            device = f"bus-{i % self._devices}"
+            pack = [{"n": "count", "bt": (BASE_US + i * 1000) / 1e6, "v": i}]
+            last = self._client.publish(f"fleet/{device}/senml", json.dumps(pack), qos=1)
+        self.sent += count
+        if last is not None:
+            last.wait_for_publish(60)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
