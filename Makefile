@@ -23,11 +23,13 @@ $(VENV)/bin/python:
 
 # Two installations: what the demo needs, and what work on it needs. The second holds the first.
 $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints/full.txt
+	@test -e $(VENV)/.dev || echo "Installing into $(VENV): once, a minute or two …"
 	@test -e $(VENV)/.dev || $(BIN)/python -m pip install --quiet --constraint constraints/full.txt --editable '.[demo]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints/full.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints/full.txt --editable '.[dev,bench]'
+	@echo "Installing into $(VENV): once, a minute or two …"
+	@$(BIN)/python -m pip install --quiet --constraint constraints/full.txt --editable '.[dev,bench]'
 	@touch $@ $(VENV)/.demo
 
 venv: $(VENV)/.dev
@@ -44,7 +46,7 @@ demo: $(VENV)/.demo
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy $(PACKAGES)
+	$(BIN)/mypy protocols edge cloud firmware-sim cli benchmarks/common.py
 	$(BIN)/lint-imports --no-logo
 
 format: $(VENV)/.dev
