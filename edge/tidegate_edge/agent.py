@@ -111,9 +111,8 @@ class Agent:
             await uplink
         finally:
             ended.cancel()
-            for source in self.sources.values():
-                source.close()
-            await asyncio.gather(*sources, return_exceptions=True)
+            closing = [source.close() for source in self.sources.values()]
+            await asyncio.gather(*closing, *sources, return_exceptions=True)
             uplink.cancel()
             await asyncio.gather(uplink, return_exceptions=True)
             await self.spool.close()

@@ -107,7 +107,7 @@ class Host:
     async def close(self) -> None:
         for source in self.sources:
             source.stop()
-            source.close()
+            await source.close()
         await self.spool.close()
         await asyncio.gather(*self.tasks)
 

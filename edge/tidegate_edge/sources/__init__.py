@@ -14,5 +14,5 @@ class Source(Protocol):
     def stop(self) -> None:
         """Take in nothing more. Acknowledgements for what is durable may still be given."""
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Give up every connection."""

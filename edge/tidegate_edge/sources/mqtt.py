@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
+import socket
 import threading
 from functools import partial
 from typing import Any
@@ -38,6 +40,7 @@ _BURST = 64  # messages taken before other tasks have their turn
 _PAUSE_S = (0.2, 10.0)
 _TOPICS_MAX = 20_000
 _CONNECT_TIMEOUT_S = 10.0
+_GOODBYE_S = 2.0
 
 
 class _Route:
@@ -108,8 +111,23 @@ class MqttSource:
         if sock is not None:
             self._loop.remove_reader(sock)
 
-    def close(self) -> None:
-        self._client.disconnect()
+    async def close(self) -> None:
+        """Say goodbye and wait until the broker has: closing on what it still sends would reset the connection, and
+        with it the acknowledgements that it has not read yet."""
+        sock = self._client.socket()
+        if sock is None:
+            return
+        rest = socket.socket(fileno=os.dup(sock.fileno()))  # paho closes its own with the goodbye
+        rest.setblocking(False)
+        try:
+            self._client.disconnect()
+            async with asyncio.timeout(_GOODBYE_S):
+                while await self._loop.sock_recv(rest, 65_536):
+                    pass
+        except (TimeoutError, OSError):
+            pass
+        finally:
+            rest.close()
 
     async def _keep_alive(self) -> bool:
         """Until the connection is lost or the source is stopped. Returns whether the broker had accepted it."""
@@ -151,7 +169,10 @@ class MqttSource:
         self._loop.remove_writer(sock)
 
     def _on_register_write(self, _client: paho.Client, _data: Any, sock: Any) -> None:
-        self._loop.call_soon_threadsafe(self._watch_write, sock)
+        if threading.get_ident() == self._thread:
+            self._watch_write(sock)
+        else:
+            self._loop.call_soon_threadsafe(self._watch_write, sock)
 
     def _watch_write(self, sock: Any) -> None:
         if sock.fileno() >= 0:

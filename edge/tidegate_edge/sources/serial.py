@@ -129,7 +129,7 @@ class SerialSource:
         for port in self._ports.values():
             port.pause()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         for port in self._ports.values():
             port.close()
 
