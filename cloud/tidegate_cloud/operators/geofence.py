@@ -10,7 +10,7 @@ fence that was crossed between two fixes gives both an `entered` and an `exited`
 
 Believed (`BELIEVED` has both): with `confirm`, a change is held back until it can be believed:
 
-- a device that moves (further than its accuracies explain, or at 2 m/s or more) changes sides at a fix that is further
+- a device that moves (in 15 s or more further than its accuracies explain, or at 2 m/s or more) changes sides at a fix that is further
   from the border than its accuracy, and keeps the side with the next fix; or it was seen on the other side once, or
   its line went through the fence, and the next fix shows that this was no spike;
 - a device that does not move changes sides when every fix of `still_hold_s` is further from the border than
@@ -52,8 +52,11 @@ _BECAUSE = {
     lines.CAME_BACK: "it moved there and back",
 }
 _FIX = [("us", "<i8"), ("lon", "<f8"), ("lat", "<f8"), ("accuracy", "<f8"), ("speed", "<f8")]
-# The two last fixes of a device: `a` is the older one. have: how many there are; jumps: fixes left out since.
-FIXES = np.dtype([("have", "<i8"), ("jumps", "<i8")] + [(f"{fix}_{name}", kind) for fix in "ab" for name, kind in _FIX])
+# The two last fixes of a device: `a` is the older one; and `c`, the one that
+# movement is measured from. have: how many there are; jumps: fixes left out since.
+FIXES = np.dtype(
+    [("have", "<i8"), ("jumps", "<i8")] + [(f"{fix}_{name}", kind) for fix in "abc" for name, kind in _FIX]
+)
 # A fence that holds a device, or a change that waits to be believed.
 MEMBER = np.dtype(
     [
@@ -102,16 +105,18 @@ class Geofence:
     def new_state(self) -> StateRows:
         return StateRows(self.version, {"members": MEMBER, "fixes": FIXES})
 
-    def process(self, block: Block, state: StateRows, control: Control) -> EventColumns:
-        if not block.schema.is_position or not len(block):
-            return no_events()
+    def find(self, block: Block, state: StateRows, control: Control) -> list[npt.NDArray[Any]]:
+        """What `process` finds, as bare columns: scan, fence number, kind, why, how, ts_us, lon, lat."""
         number = state.numbers(block.devices)
         group = np.array([names.number_of(control.group_of(device)) for device in block.devices], np.int32)
         if self.settings.confirm or self.settings.line_max_s > 0:
-            found = self._along_lines(block, state, control, number, group)
-        else:
-            found = _by_points(block, state, control, number, group)
-        scan, fence, kind, why, how, ts_us, lon, lat = found
+            return self._along_lines(block, state, control, number, group)
+        return _by_points(block, state, control, number, group)
+
+    def process(self, block: Block, state: StateRows, control: Control) -> EventColumns:
+        if not block.schema.is_position or not len(block):
+            return no_events()
+        scan, fence, kind, why, how, ts_us, lon, lat = self.find(block, state, control)
         if not len(scan):
             return no_events()
         accuracy = block.column(ACCURACY)

@@ -208,6 +208,7 @@ def follow_lines(
     top_mps             a faster move is not believed
     ev_us, ev_lon, ev_lat  out: when and where it happened; ev_how: how it came to be believed
     """
+    anchor_us = 15_000_000
     space = np.zeros(4)
     hits = np.empty(circles.shape[0] + 1, np.int32)
     met = np.empty(256, np.int32)
@@ -235,11 +236,17 @@ def follow_lines(
         accuracy_m = accuracy[i] if accuracy[i] >= 0.0 else default_m
         # The last fix was a spike if this one is back where the one before it was, and nothing says it moved.
         spike = False
+        spike_us = fix.b_us
         if believe and fix.have == 2 and t - fix.a_us <= line_us:
             out_m = _metres(fix.a_lon, fix.a_lat, fix.b_lon, fix.b_lat)
             back_m = _metres(fix.a_lon, fix.a_lat, x, y)
             spike = out_m > 2.0 * still_m and back_m < 0.5 * out_m and not fix.b_speed >= 1.5
         if spike:
+            if fix.c_us == fix.b_us:
+                fix.c_us = fix.a_us
+                fix.c_lon = fix.a_lon
+                fix.c_lat = fix.a_lat
+                fix.c_accuracy = fix.a_accuracy
             fix.b_us = fix.a_us
             fix.b_lon = fix.a_lon
             fix.b_lat = fix.a_lat
@@ -259,7 +266,9 @@ def follow_lines(
                 if leap and fix.jumps < 2:
                     fix.jumps += 1
                     continue
-            moving = far_m > 10.0 + 2.0 * slack_m or speed[i] >= 2.0
+            # Movement shows against a fix that is some time old: at 1 Hz the last one is too near to tell.
+            moved_m = _metres(fix.c_lon, fix.c_lat, x, y)
+            moving = moved_m > 10.0 + 2.0 * (accuracy_m + fix.c_accuracy) or speed[i] >= 2.0
             drawn = line_us > 0 and not gap[i] and not leap and 0 < t - fix.b_us <= line_us and far_m <= line_m
             # Over the antimeridian the line goes on beyond 180 degrees.
             if bx - x > 180.0:
@@ -276,6 +285,7 @@ def follow_lines(
             st = rows[row]
             why = MOVED
             inside = False
+            undone = spike and st.n == 1 and st.first_us == spike_us
             if not active[f]:
                 why = REMOVED
             elif not meant(f, group[device[i]], group_first, group_count, group_pool):
@@ -283,10 +293,14 @@ def follow_lines(
             else:
                 for j in range(n):
                     if hits[j] == f:
-                        hits[j] = -1
                         inside = True
+                        # What a spike began is forgotten; this fix may begin it anew, below.
+                        if not (undone and st.status == ENTERING):
+                            hits[j] = -1
                         break
             gone = False
+            if undone and st.status == LEAVING:
+                st.status = IN
             cross_us = t
             cx = x
             cy = y
@@ -311,6 +325,8 @@ def follow_lines(
                     ev_lon[k] = x
                     ev_lat[k] = y
                     k += 1
+            elif undone and st.status != IN:
+                gone = True
             elif st.status == PASSED:
                 gone = True
                 if not spike:
@@ -511,6 +527,13 @@ def follow_lines(
                         ev_lat[k] = fix.b_lat + w * (y - fix.b_lat)
                         k += 1
 
+        if fix.have == 0 or t - fix.c_us >= anchor_us or t < fix.c_us:
+            # The last fix is the new anchor, not this one: that may yet turn out to be a spike.
+            old = fix.have > 0 and t - fix.b_us < anchor_us
+            fix.c_us = fix.b_us if old else t
+            fix.c_lon = fix.b_lon if old else x
+            fix.c_lat = fix.b_lat if old else y
+            fix.c_accuracy = fix.b_accuracy if old else accuracy_m
         fix.a_us = fix.b_us
         fix.a_lon = fix.b_lon
         fix.a_lat = fix.b_lat
