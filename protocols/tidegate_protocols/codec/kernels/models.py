@@ -35,6 +35,8 @@ _TELLING = 2.0**50  # beyond, the decimal grid is as fine as float64's own and a
 _SINGLE_EXACT = 2.0**24
 _SINGLE_TELLING = 2.0**21
 _SAMPLE = 24
+NEAR_MAX = 12  # and an exponent beyond: anything would be near something
+_NEAR_TELLING = 2.0**42
 _NEAR = 32  # steps of float64 that arithmetic on decimals may have added up
 
 
@@ -55,10 +57,13 @@ def find_exponent(v, m, kind):
     """The smallest exponent under which nearly all of a sample of `v` fits `kind`, or -1."""
     powers = P2 if kind == BINARY else P10
     top = BINARY_MAX if kind == BINARY else DECIMAL_MAX
-    if kind == NEAR_DECIMALS:
-        top = 9
+    cap = _EXACT if kind == BINARY else _TELLING
+    if kind == SINGLE_DECIMALS:
+        cap = _SINGLE_TELLING
+    elif kind == NEAR_DECIMALS:
+        top = NEAR_MAX
+        cap = _NEAR_TELLING
     step = max(1, m // _SAMPLE)
-    cap = _EXACT if kind == BINARY else (_SINGLE_TELLING if kind == SINGLE_DECIMALS else _TELLING)
     e = 0
     seen = 0
     strangers = 0
@@ -116,12 +121,14 @@ def to_integers(v, u, m, kind, e, x, extra, strange):
             for i in range(m):
                 x[i] = np.int64(np.rint(v[i] * p))
             return 0
+    quotient = extra.view(np.float64)
     for i in range(m):
         r = np.rint(v[i] * p)
         fits = abs(r) < _EXACT and u[i] != np.uint64(1 << 63)
         if fits:
             if kind == NEAR_DECIMALS:
-                near = ordered(u[i]) - ordered(_bits(r / p))
+                quotient[i] = r / p
+                near = ordered(u[i]) - ordered(np.uint64(extra[i]))
                 fits = -_NEAR <= near <= _NEAR
                 extra[i] = near if fits else 0
             elif kind == SINGLE_DECIMALS:
@@ -139,13 +146,6 @@ def to_integers(v, u, m, kind, e, x, extra, strange):
             count += 1
         x[i] = last
     return count
-
-
-@njit(cache=True)
-def _bits(value):
-    one = np.empty(1, np.float64)
-    one[0] = value
-    return one.view(np.uint64)[0]
 
 
 @njit(cache=True)

@@ -25,8 +25,10 @@ KIND, EXPONENT, TRANSFORM, MODE, BASE, STEP, STRIDE_BY, OFFSET, ENTRIES, STRANGE
 PLAN_SIZE = 12
 
 DICTIONARY_MAX = 255
+COUNTED_MAX = 20  # entries that the range coder's bins tell apart one by one
 _DICTIONARY_FROM = 16  # values: fewer hold no repeats worth a table
-_DICTIONARY_BITS = 9.0  # bits a value: below, no table can win by much
+_DICTIONARY_BITS = 2.0  # bits a value: below, no table can win by much
+_DICTIONARY_SAMPLE = 32
 _HASH = 1024
 
 
@@ -143,6 +145,32 @@ def _distinct(x, m, table):
 
 
 @njit(cache=True)
+def _repeats(x, m):
+    """Whether at least half of a sample of values are there more than once: what a table is worth building for."""
+    step = m // _DICTIONARY_SAMPLE if m > _DICTIONARY_SAMPLE else 1
+    count = min(m, _DICTIONARY_SAMPLE)
+    again = 0
+    for i in range(1, count):
+        for j in range(i):
+            if x[i * step] == x[j * step]:
+                again += 1
+                break
+    return 2 * again >= count
+
+
+@njit(cache=True)
+def _counted_bits(y, m, d):
+    """What the indices cost when each is coded by how often it was seen: their entropy, and learning it."""
+    counts = np.zeros(d, np.int64)
+    for i in range(m):
+        counts[y[i]] += 1
+    bits = 5.0 * d
+    for k in range(d):
+        bits += counts[k] * np.log2(m / np.float64(counts[k]))
+    return bits
+
+
+@njit(cache=True)
 def find_entry(table, d, value):
     """The place of `value` in the ascending table."""
     low, high = 0, d
@@ -171,7 +199,7 @@ def choose_integers(x, m, thorough, timed, y, r, best, table, plan):
         cost += bit_length(np.uint64(stride)) + bit_length(np.uint64(abs(x[0]))) + 16
     else:
         cost = choose_mode(x, m, thorough, timed, r, best, plan)
-    if m < _DICTIONARY_FROM or cost < _DICTIONARY_BITS * m or timed:
+    if m < _DICTIONARY_FROM or cost < _DICTIONARY_BITS * m or timed or not _repeats(x, m):
         return cost
     d = _distinct(x, m, table)
     if d < 2:
@@ -183,7 +211,16 @@ def choose_integers(x, m, thorough, timed, y, r, best, table, plan):
         y[i] = find_entry(table, d, x[i])
     trial = plan.copy()
     trial_best = np.empty(m, np.uint64)
-    with_table = choose_mode(y, m, thorough, timed, r, trial_best, trial) + gaps + 64
+    with_table = choose_mode(y, m, thorough, timed, r, trial_best, trial)
+    if thorough and d <= COUNTED_MAX:
+        counted = _counted_bits(y, m, d)
+        if counted < with_table:
+            with_table = counted
+            trial[MODE], trial[COUNT], trial[ZERO] = pr.MINIMUM, m, 0
+            trial[BASE] = trial[STEP] = 0
+            for i in range(m):
+                trial_best[i] = np.uint64(y[i])
+    with_table += gaps + 32
     if with_table >= cost:
         return cost
     plan[:] = trial
@@ -196,7 +233,16 @@ def choose_integers(x, m, thorough, timed, y, r, best, table, plan):
 
 
 @njit(cache=True)
-def _model(v, u, m, x, extra, strange, plan):
+def _near_pays(m, exceptions, near_exceptions, thorough):
+    """Whether second integers cost less than the exceptions that they save."""
+    saved = 70.0 * (exceptions - near_exceptions)
+    if thorough:
+        return saved > exceptions * (np.log2(m / max(exceptions, 1)) + 4.0) + 24.0
+    return saved > 2.0 * min(m, 64 * exceptions) + 8.0 * (m // 64) + 16.0
+
+
+@njit(cache=True)
+def _model(v, u, m, thorough, x, extra, strange, plan):
     """Choose the number model of a float column: KIND, EXPONENT, STRANGE; fills x, extra, strange."""
     e = md.find_exponent(v, m, md.DECIMALS)
     if 0 <= e <= 9:
@@ -204,6 +250,12 @@ def _model(v, u, m, x, extra, strange, plan):
             count = md.to_integers(v, u, m, md.DECIMALS, exponent, x, extra, strange)
             if count >= 0:
                 plan[KIND], plan[EXPONENT], plan[STRANGE] = md.DECIMALS, exponent, count
+                if count > 0:
+                    near_count = md.to_integers(v, u, m, md.NEAR_DECIMALS, exponent, x, extra, strange)
+                    if near_count >= 0 and _near_pays(m, count, near_count, thorough):
+                        plan[KIND], plan[STRANGE] = md.NEAR_DECIMALS, near_count
+                    else:
+                        md.to_integers(v, u, m, md.DECIMALS, exponent, x, extra, strange)
                 return
     binary = md.find_exponent(v, m, md.BINARY)
     single = md.find_exponent(v, m, md.SINGLE_DECIMALS)
@@ -222,7 +274,7 @@ def _model(v, u, m, x, extra, strange, plan):
         plan[KIND], plan[EXPONENT], plan[STRANGE] = md.SINGLES, 0, count
         return
     near = md.find_exponent(v, m, md.NEAR_DECIMALS)
-    for exponent in range(near, 10) if 0 <= near < e or e < 0 <= near else range(0):
+    for exponent in range(max(near, 0), md.NEAR_MAX + 1 if near >= 0 and (e < 0 or near <= e) else 0):
         count = md.to_integers(v, u, m, md.NEAR_DECIMALS, exponent, x, extra, strange)
         if count >= 0:
             plan[KIND], plan[EXPONENT], plan[STRANGE] = md.NEAR_DECIMALS, exponent, count
@@ -246,7 +298,7 @@ def choose(u, m, column_type, thorough, x, y, extra, strange, r, best, table, pl
     plan[:] = 0
     timed = column_type == TIME
     if column_type == FLOAT:
-        _model(u.view(np.float64), u, m, x, extra, strange, plan)
+        _model(u.view(np.float64), u, m, thorough, x, extra, strange, plan)
     else:
         plan[KIND] = md.INTEGERS
         for i in range(m):

@@ -54,6 +54,9 @@ from .heads import (
     ZERO,
 )  # fmt: skip
 
+_ANY = CLASS_MIN + rg.SIZE_CLASSES - 1
+_UNPLAIN = 7  # the largest size class without plain bits
+
 BAD_HEAD, BAD_STRANGE, BAD_TRANSFORM, OVERRUN, BAD_VALUE = range(1, 6)
 
 # A prior is a plan, and what follows the plan in its row.
@@ -99,7 +102,7 @@ def _geometric_bits(total, seen):
 
 
 @njit(cache=True)
-def _put_run(st, out, back, r, count, hp, hs, p, seen):
+def _put_run(st, out, back, r, count, largest, hp, hs, p, seen):
     zero = 1
     for i in range(count):
         if r[i] != np.uint64(0):
@@ -108,7 +111,7 @@ def _put_run(st, out, back, r, count, hp, hs, p, seen):
     rg.put_bit(st, out, hp, hs, ZERO, zero)
     if zero:
         return
-    size = rg.size_class(r, count)
+    size = min(rg.size_class(r, count), largest)
     contexts = contexts_pay(r, count, size)
     rg.put_tree(st, out, hp, hs, SIZE, 8, size - CLASS_MIN)
     rg.put_bit(st, out, hp, hs, CONTEXTS, 1 if contexts else 0)
@@ -235,16 +238,18 @@ def encode(cells, masks, types, priors, prior_p, prior_seen, out, back):
             rg.put_number(st, out, back, hp, hs, OTHER, zigzag(table[0]))
             for i in range(1, d):
                 r[i - 1] = np.uint64(table[i] - table[i - 1])
-            _put_run(st, out, back, r, d - 1, hp, hs, p, seen)
+            _put_run(st, out, back, r, d - 1, _ANY, hp, hs, p, seen)
         rg.put_tree(st, out, hp, hs, MODE, 3, plan[pl.MODE])
         rg.put_number(st, out, back, hp, hs, BASE, zigzag(plan[pl.BASE]))
         if pr.has_step(plan[pl.MODE]):
             rg.put_number(st, out, back, hp, hs, STEP, zigzag(plan[pl.STEP]))
-        _put_run(st, out, back, best, plan[pl.COUNT], hp, hs, p, seen)
+        # Few entries: no plain bits, so that the chance of each is learnt by itself.
+        few = plan[pl.TRANSFORM] == pl.DICTIONARY and plan[pl.ENTRIES] <= pl.COUNTED_MAX
+        _put_run(st, out, back, best, plan[pl.COUNT], _UNPLAIN if few else _ANY, hp, hs, p, seen)
         if kind == md.NEAR_DECIMALS:
             for i in range(m):
                 r[i] = zigzag(extra[i])
-            _put_run(st, out, back, r, m, hp, hs, p, seen)
+            _put_run(st, out, back, r, m, _ANY, hp, hs, p, seen)
         elif kind == md.SPLIT:
             for i in range(m):
                 rg.put_bits(st, back, values[i] & np.uint64((1 << 52) - 1), 52)
