@@ -10,6 +10,13 @@ packed      whole frames of the bit-packed codec
 ranged      whole frames of the range coder
 bulk        the headers and columns of many frames in one call
 
-Nothing in here checks its callers: `..compiled` does. numba notices a change of a module, not of what the module calls:
-after editing a kernel, remove the `*.nbi` and `*.nbc` files beside it.
+Nothing in here checks its callers: `..compiled` does.
 """
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...kernel_cache import keep_apart
+
+keep_apart("codec", Path(__file__).parent)
