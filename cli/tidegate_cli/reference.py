@@ -45,7 +45,7 @@ def _command(command: click.Command, context: click.Context, depth: int) -> Iter
         lines += [_paragraphs(command.help), ""]
     records = [
         record for parameter in command.get_params(context)
-        if parameter.name != "help" and (record := parameter.get_help_record(context)) is not None
+        if "--help" not in parameter.opts and (record := parameter.get_help_record(context)) is not None
     ]  # fmt: skip
     if records:
         lines += ["| option | |", "|---|---|"]
