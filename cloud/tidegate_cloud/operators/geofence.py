@@ -10,9 +10,9 @@ fence that was crossed between two fixes gives both an `entered` and an `exited`
 
 Believed (`BELIEVED` has both): with `confirm`, a change is held back until it can be believed:
 
-- a device that moves (in 15 s or more further than its accuracies explain, or at 2 m/s or more) changes sides at a fix that is further
-  from the border than its accuracy, and keeps the side with the next fix; or it was seen on the other side once, or
-  its line went through the fence, and the next fix shows that this was no spike;
+- a device that moves (in 15 s or more further than its accuracies explain, or at 2 m/s or more) changes sides at a
+  fix that is further from the border than its accuracy, and keeps the side with the next fix; or it was seen on the
+  other side once, or its line went through the fence, and the next fix shows that this was no spike;
 - a device that does not move changes sides when every fix of `still_hold_s` is further from the border than
   `still_margin_m` and twice its accuracy;
 - a fix between two others that agree (a spike), a move faster than `top_speed_mps` that the fixes after do not bear

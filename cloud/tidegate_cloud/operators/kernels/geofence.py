@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from .tree import lookup
+from .tree import CHUNK, lookup, warm
 
 ENTERED, EXITED = 0, 1
 # Why a device is no longer inside.
@@ -41,16 +41,18 @@ def follow(
     since_us, status … top    the table of rows (device, fence) that hold (state.py)
     ev_*                     out: scan, fence, ENTERED or EXITED, why
     """
-    space = np.zeros(4)
     hits = np.empty(circles.shape[0] + 1, np.int32)
+    path = np.empty(CHUNK, np.int64)
     k = 0
     for i in range(at, ts_us.shape[0]):
+        if (i - at) % CHUNK == 0:
+            warm(i, min(i + CHUNK, ts_us.shape[0]), lon, lat, nodes, entries, verts, path)
         x = lon[i]
         y = lat[i]
         if not (-180.0 <= x <= 180.0 and -90.0 <= y <= 90.0):
             continue
         d = number[device[i]]
-        n = lookup(x, y, nodes, entries, edges, verts, circles, space, hits)
+        n = lookup(x, y, nodes, entries, edges, verts, circles, hits)
         held = 0
         row = head[d]
         while row >= 0:

@@ -8,7 +8,7 @@ import numba as nb
 import numpy as np
 
 from .geofence import ENTERED, EXITED, MOVED, NOT_MEANT, REMOVED, meant
-from .tree import CIRCLE, INSIDE, LEVELS, SIDE, cell_edges, crosses, ecef, lookup, touches
+from .tree import CHUNK, CIRCLE, INSIDE, LEVELS, SIDE, cell_edges, crosses, ecef, lookup, touches, warm
 
 # Status of a row (device, fence).
 IN, ENTERING, PASSED, LEAVING = 0, 1, 2, 3
@@ -209,13 +209,15 @@ def follow_lines(
     ev_us, ev_lon, ev_lat  out: when and where it happened; ev_how: how it came to be believed
     """
     anchor_us = 15_000_000
-    space = np.zeros(4)
     hits = np.empty(circles.shape[0] + 1, np.int32)
+    path = np.empty(CHUNK, np.int64)
     met = np.empty(256, np.int32)
     seen = np.zeros(circles.shape[0] + 1, np.int64)
     stamp = 0
     k = 0
     for i in range(at, ts_us.shape[0]):
+        if (i - at) % CHUNK == 0:
+            warm(i, min(i + CHUNK, ts_us.shape[0]), lon, lat, nodes, entries, verts, path)
         x = lon[i]
         y = lat[i]
         # A receiver that has no fix yet likes to say 0, 0.
@@ -230,7 +232,7 @@ def follow_lines(
         while row >= 0:
             held += 1
             row = after[row]
-        n = lookup(x, y, nodes, entries, edges, verts, circles, space, hits)
+        n = lookup(x, y, nodes, entries, edges, verts, circles, hits)
         if n + met.shape[0] > top[0] or 2 * (n + held + met.shape[0]) > room:
             return i, k
         accuracy_m = accuracy[i] if accuracy[i] >= 0.0 else default_m

@@ -46,6 +46,11 @@ FINE = 32.0
 FEW = 3
 
 _WIDTH = np.array([360.0 / 4.0**level for level in range(LEVELS + 1)])
+# Candidates for the reference point of a cell, in parts of its sides.
+_REF_X = 0.4871 + 0.0923 * (np.arange(16) * 5 % 16) / 16.0
+_REF_Y = 0.5137 - 0.0871 * (np.arange(16) * 11 % 16) / 16.0
+# Points whose cells are read ahead together.
+CHUNK = 64
 
 # WGS 84
 _A = 6378137.0
@@ -116,9 +121,7 @@ def reference(k, level, x, y):
     """The k-th candidate for the reference point of a cell; off the round fractions where people put corners."""
     w = _WIDTH[level]
     h = 0.5 * w
-    u = 0.4871 + 0.0923 * ((k * 5) % 16) / 16.0
-    v = 0.5137 - 0.0871 * ((k * 11) % 16) / 16.0
-    return -180.0 + (x + u) * w, -90.0 + (y + v) * h
+    return -180.0 + x * w + _REF_X[k] * w, -90.0 + y * h + _REF_Y[k] * h
 
 
 @nb.njit(cache=True)
@@ -452,66 +455,128 @@ def cell_edges(first, how):
 
 
 @nb.njit(cache=True, inline="always")
-def holds(entry, lon, lat, level, x, y, entries, edges, verts, circles, space):
-    """Whether the fence of an entry holds a point that lies in the entry's cell.
-
-    space  float64 [4], the point earth-centred once it was needed; space[3] = 0: not yet
-    """
-    how = entries[entry, 2]
-    if how == INSIDE:
-        return True
-    if how == CIRCLE:
-        if space[3] == 0.0:
-            space[0], space[1], space[2] = ecef(lon, lat)
-            space[3] = 1.0
-        f = entries[entry, 0]
-        dx = space[0] - circles[f, 0]
-        dy = space[1] - circles[f, 1]
-        dz = space[2] - circles[f, 2]
-        return dx * dx + dy * dy + dz * dz <= circles[f, 3]
-    px, py = reference((how >> 24) & 15, level, x, y)
-    odd = (how & _REF_INSIDE) != 0
-    run = (how & _RUN) != 0
-    start = entries[entry, 1]
-    for i in range(start, start + (how & _EDGES)):
-        e = i if run else edges[i]
-        if crosses(px, py, lon, lat, verts[e, 0], verts[e, 1], verts[e + 1, 0], verts[e + 1, 1]):
-            odd = not odd
-    return odd
-
-
-@nb.njit(cache=True, inline="always")
-def lookup(lon, lat, nodes, entries, edges, verts, circles, space, out):
+def lookup(lon, lat, nodes, entries, edges, verts, circles, out):
     """Numbers of the fences that hold a point, into `out`; returns how many. Longitude -180 to 180."""
     gx = min(SIDE - 1, int((lon + 180.0) * (SIDE / 360.0)))
     gy = min(SIDE - 1, int((lat + 90.0) * (SIDE / 180.0)))
-    space[3] = 0.0
+    known = False
+    sx = 0.0
+    sy = 0.0
+    sz = 0.0
     n = 0
     node = 0
     level = 0
+    shift = 2 * LEVELS
     while True:
-        shift = 2 * (LEVELS - level)
         start = nodes[node, 1]
-        for entry in range(start, start + nodes[node, 2]):
-            if holds(entry, lon, lat, level, gx >> shift, gy >> shift, entries, edges, verts, circles, space):
-                out[n] = entries[entry, 0]
-                n += 1
+        count = nodes[node, 2]
+        if count > 0:
+            w = _WIDTH[level]
+            west = -180.0 + (gx >> shift) * w
+            south = -90.0 + (gy >> shift) * (0.5 * w)
+            for entry in range(start, start + count):
+                how = entries[entry, 2]
+                f = entries[entry, 0]
+                if how == INSIDE:
+                    out[n] = f
+                    n += 1
+                    continue
+                if how == CIRCLE:
+                    if not known:
+                        sx, sy, sz = ecef(lon, lat)
+                        known = True
+                    dx = sx - circles[f, 0]
+                    dy = sy - circles[f, 1]
+                    dz = sz - circles[f, 2]
+                    if dx * dx + dy * dy + dz * dz <= circles[f, 3]:
+                        out[n] = f
+                        n += 1
+                    continue
+                # Cross the cell's few edges on the way from its reference point.
+                k = (how >> 24) & 15
+                px = west + _REF_X[k] * w
+                py = south + _REF_Y[k] * (0.5 * w)
+                ux = lon - px
+                uy = lat - py
+                odd = (how & _REF_INSIDE) != 0
+                first = entries[entry, 1]
+                last = first + (how & _EDGES)
+                if how & _RUN:
+                    ax = verts[first, 0]
+                    ay = verts[first, 1]
+                    oa = ux * (ay - py) - uy * (ax - px) > 0.0
+                    for i in range(first + 1, last + 1):
+                        bx = verts[i, 0]
+                        by = verts[i, 1]
+                        ob = ux * (by - py) - uy * (bx - px) > 0.0
+                        if oa != ob:
+                            ex = bx - ax
+                            ey = by - ay
+                            odd ^= (ex * (py - ay) - ey * (px - ax) > 0.0) != (ex * (lat - ay) - ey * (lon - ax) > 0.0)
+                        ax = bx
+                        ay = by
+                        oa = ob
+                else:
+                    for i in range(first, last):
+                        e = edges[i]
+                        odd ^= crosses(px, py, lon, lat, verts[e, 0], verts[e, 1], verts[e + 1, 0], verts[e + 1, 1])
+                if odd:
+                    out[n] = f
+                    n += 1
         base = nodes[node, 0]
         if base < 0:
-            return n
+            break
         level += 1
         shift -= 2
         node = base + ((gx >> shift) & 3) + 4 * ((gy >> shift) & 3)
+    return n
+
+
+@nb.njit(cache=True)
+def warm(a, b, lon, lat, nodes, entries, verts, path):
+    """Read what `lookup` will need for points a to b, level by level: the waits for memory then overlap.
+
+    path  int64 [>= b - a], room. The result is of no use but to keep the reads.
+    """
+    sink = 0
+    for j in range(b - a):
+        path[j] = 0
+    for level in range(1, LEVELS + 1):
+        shift = 2 * (LEVELS - level)
+        for j in range(b - a):
+            node = path[j]
+            if node < 0:
+                continue
+            base = nodes[node, 0]
+            if base < 0 or not (abs(lon[a + j]) <= 180.0 and abs(lat[a + j]) <= 90.0):
+                path[j] = -1
+                continue
+            gx = min(SIDE - 1, int((lon[a + j] + 180.0) * (SIDE / 360.0))) >> shift
+            gy = min(SIDE - 1, int((lat[a + j] + 90.0) * (SIDE / 180.0))) >> shift
+            node = base + (gx & 3) + 4 * (gy & 3)
+            path[j] = node
+            if nodes[node, 2] > 0:
+                sink += entries[nodes[node, 1], 2]
+    for j in range(b - a):
+        node = path[j]
+        if node >= 0:
+            start = nodes[node, 1]
+            for entry in range(start, start + nodes[node, 2]):
+                if entries[entry, 2] > 0 and entries[entry, 2] & _RUN:
+                    sink += int(verts[entries[entry, 1], 0])
+    return sink
 
 
 @nb.njit(cache=True)
 def lookup_many(lon, lat, nodes, entries, edges, verts, circles, out_point, out_fence):
     """Every pair of point and fence that holds it; returns how many there are, which may be more than were written."""
-    space = np.zeros(4)
     hits = np.empty(circles.shape[0] + 1, np.int32)
+    path = np.empty(CHUNK, np.int64)
     k = 0
     for i in range(lon.shape[0]):
-        n = lookup(lon[i], lat[i], nodes, entries, edges, verts, circles, space, hits)
+        if i % CHUNK == 0:
+            warm(i, min(i + CHUNK, lon.shape[0]), lon, lat, nodes, entries, verts, path)
+        n = lookup(lon[i], lat[i], nodes, entries, edges, verts, circles, hits)
         for j in range(n):
             if k < out_point.shape[0]:
                 out_point[k] = i
