@@ -29,7 +29,7 @@ VENDOR = HERE / "static" / "vendor"
 NODE_MODULES = HERE / "node_modules"
 LOCK = HERE / "package-lock.json"
 
-# Module in node_modules → name under vendor/. Names end in .js because not every system's table of media types has .mjs.
+# Module in node_modules → name under vendor/. Names end in .js since not every system's media types have .mjs.
 MODULES = {
     "preact/dist/preact.mjs": "preact.js",
     "preact/hooks/dist/hooks.mjs": "preact-hooks.js",
