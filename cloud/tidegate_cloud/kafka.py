@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, Protocol, cast
 from confluent_kafka import (
     OFFSET_INVALID,
     Consumer,
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -21,7 +20,15 @@ from tidegate_protocols.topics import PARTITIONER
 
 _log = logging.getLogger(__name__)
 
+
+def _not_a_connection(record: logging.LogRecord) -> bool:
+    # A broker that is away gives a line for every client and every try; that it is away, calls say themselves.
+    return _log.isEnabledFor(logging.DEBUG) or not record.getMessage().startswith("FAIL ")
+
+
+_log.addFilter(_not_a_connection)
 REQUEST_S = 10.0
+_STABLE_S = 1.0  # how long a pending commit is waited for before the caller is told
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
@@ -145,9 +152,11 @@ _PASSING = frozenset(
         KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.OFFSET_NOT_AVAILABLE,
         KafkaError.REQUEST_TIMED_OUT, KafkaError.NETWORK_EXCEPTION, KafkaError.UNKNOWN_MEMBER_ID,
         KafkaError.ILLEGAL_GENERATION, KafkaError.FENCED_MEMBER_EPOCH, KafkaError.STALE_MEMBER_EPOCH,
-        KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.FENCED_LEADER_EPOCH, KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError._NOENT,
     )
 )  # fmt: skip
+# What the question for a partition's end is answered while its leader is away, and after it has come back.
+_LEADER_UNKNOWN = (KafkaError._NOENT, KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH)
 
 
 def passes(error: KafkaError) -> bool:
@@ -159,7 +168,9 @@ class Offsets:
     """Asks a cluster about offsets and groups. Every method raises KafkaException without an answer in `REQUEST_S`."""
 
     def __init__(self, bootstrap: str, client_id: str) -> None:
-        self._admin = AdminClient(client_settings(bootstrap, client_id))
+        self._settings = client_settings(bootstrap, client_id)
+        self._admin = AdminClient(self._settings)
+        self._readers: dict[str, Consumer] = {}
 
     def earliest(self, parts: Iterable[Part]) -> dict[Part, int]:
         """The first offset that each partition still has."""
@@ -176,27 +187,31 @@ class Offsets:
         futures = self._admin.list_offsets(
             asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=REQUEST_S
         )
-        return {Part(tp.topic, tp.partition): future.result().offset for tp, future in futures.items()}
+        try:
+            return {Part(tp.topic, tp.partition): future.result().offset for tp, future in futures.items()}
+        except KafkaException as error:
+            if error.args[0].code() in _LEADER_UNKNOWN:
+                # The client would go on asking with the leader epoch that it knows, which a restart has made void.
+                self._admin.list_topics(timeout=REQUEST_S)
+            raise
 
     def committed(self, group: str, parts: Sequence[Part]) -> dict[Part, Committed]:
         """What `group` has committed; partitions without a commit are left out.
 
         Raises OffsetsPending while a transactional commit to any of them is pending, so that what is returned is the
-        last word of whoever owned the partition before.
+        last word of whoever owned the partition before; and when there is no answer yet.
         """
         if not parts:
             return {}
-        request = ConsumerGroupTopicPartitions(group, [TopicPartition(p.topic, p.partition) for p in parts])
         try:
-            answer = self._admin.list_consumer_group_offsets([request], require_stable=True, request_timeout=REQUEST_S)[
-                group
-            ].result()
+            answer = self._reader_of(group).committed([TopicPartition(*part) for part in parts], timeout=_STABLE_S)
         except KafkaException as error:
-            if error.args[0].code() == KafkaError.UNSTABLE_OFFSET_COMMIT:
+            # The client asks again by itself while a commit is pending, and then says that time is up.
+            if error.args[0].code() in (KafkaError.UNSTABLE_OFFSET_COMMIT, KafkaError._TIMED_OUT):
                 raise OffsetsPending from None
             raise
         found = {}
-        for tp in answer.topic_partitions:
+        for tp in answer:
             if tp.error is not None:
                 if tp.error.code() == KafkaError.UNSTABLE_OFFSET_COMMIT:
                     raise OffsetsPending
@@ -204,6 +219,16 @@ class Offsets:
             if tp.offset != OFFSET_INVALID:
                 found[Part(tp.topic, tp.partition)] = Committed(tp.offset, tp.metadata or "")
         return found
+
+    def _reader_of(self, group: str) -> Consumer:
+        """A consumer that never joins. The admin client knows the same question, but ends the whole process when the
+        coordinator goes away before it has answered (librdkafka #3663).
+        """
+        if group not in self._readers:
+            self._readers[group] = Consumer(
+                self._settings | {"group.id": group, "enable.auto.commit": False, "isolation.level": "read_committed"}
+            )
+        return self._readers[group]
 
     def members(self, group: str) -> list[tuple[str, str]]:
         """(client id, member id) of every member of a group."""

@@ -150,7 +150,8 @@ class Hub:
                 client.wake.clear()
                 if owed := self._owed(client):
                     await self._send(client, send, owed)
-            await self._send(client, send, _reload(client.reload))
+            if not self._closed:  # one that ends has lost nothing: its clients go on at the next, by their tokens
+                await self._send(client, send, _reload(client.reload))
         finally:
             self._clients.discard(client)
 

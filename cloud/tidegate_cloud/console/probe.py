@@ -6,12 +6,12 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from tidegate_protocols.topics import FRAMES
 
 from tidegate_cloud.clock import Clock
-from tidegate_cloud.kafka import Offsets, OffsetsPending, Part, client_settings
+from tidegate_cloud.kafka import Offsets, Part, client_settings
 
 from .lag import Lag
 from .views import Stage
@@ -50,6 +50,11 @@ class Probe:
     ) -> None:
         self._admin = AdminClient(client_settings(bootstrap, "tidegate-console-probe"))
         self._offsets = Offsets(bootstrap, "tidegate-console-probe")
+        # A consumer that never joins. The same question through the admin client ends the whole process when the
+        # coordinator goes away meanwhile (librdkafka #3663).
+        self._group = Consumer(
+            client_settings(bootstrap, "tidegate-console-probe") | {"group.id": _PROCESSOR, "enable.auto.commit": False}
+        )
         self._lag = lag
         self._parts = list(parts)
         self._expected = expected
@@ -87,8 +92,7 @@ class Probe:
             self._ask()
             self.kafka_up = True
         except (KafkaException, TimeoutError) as error:
-            if self.kafka_up:
-                _log.warning("Kafka does not answer: %s", error)
+            _log.log(logging.WARNING if self.kafka_up else logging.INFO, "Kafka does not answer: %s", error)
             self.kafka_up = False
 
     def _ask(self) -> None:
@@ -97,14 +101,12 @@ class Probe:
         self._lag.ends(at_us, ends)
         if self._last is not None:
             # Against the ends of a second ago: what a transaction is just about to commit is not a lag.
-            try:
-                committed = self._offsets.committed(_PROCESSOR, self._frames)
-                self._processor.ends(self._last[0], {part: self._last[1][part] for part in self._frames})
-            except OffsetsPending:
-                committed = {}
-            for part, position in committed.items():
-                self._processor_seen = True
-                self._processor.read(part, position.offset)
+            self._processor.ends(self._last[0], {part: self._last[1][part] for part in self._frames})
+            asked = [TopicPartition(*part) for part in self._frames]
+            for tp in self._group.committed(asked, timeout=_ANSWER_S):
+                if tp.error is None and tp.offset >= 0:
+                    self._processor_seen = True
+                    self._processor.read(Part(tp.topic, tp.partition), tp.offset)
         self._last = at_us, ends
         if topic_ids(self._admin, list(self._expected)) != self._expected:
             self._anew()
