@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from tidegate_cloud.engine.checkpoints import Position, StoredRow, seal, unseal
 from tidegate_cloud.engine.cursors import Cursor, DeviceRow, pack, unpack
 from tidegate_cloud.engine.metrics import BulkHistogram, RunnerMetrics
 from tidegate_cloud.engine.pacing import LARGEST, SMALLEST, Pacing
+from tidegate_cloud.engine.patience import Caller, Stuck
 from tidegate_cloud.kafka import Part
 from tidegate_protocols.errors import BadInput
 
@@ -91,3 +94,16 @@ def test_runner_metrics_tell_counts_delay_and_lag() -> None:
     assert value("tidegate_processor_event_to_commit_seconds_sum") == pytest.approx(0.25)
     assert value("tidegate_processor_lag_records", {"topic": "t", "partition": "1"}) == 2
     assert value("tidegate_processor_lag_records", {"topic": "t", "partition": "0"}) is None
+
+
+def test_a_call_that_never_returns_is_left_behind_and_the_next_one_is_answered() -> None:
+    caller, let_go = Caller(), threading.Event()
+    assert caller.call(divmod, 7, 2, within_s=30) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        caller.call(divmod, 1, 0, within_s=30)
+    with pytest.raises(Stuck, match="wait did not return within"):
+        caller.call(let_go.wait, within_s=0.01)
+    assert caller.call(divmod, 9, 4, within_s=30) == (2, 1)  # and not what the one left behind returns
+    let_go.set()
+    assert caller.call(divmod, 5, 3, within_s=30) == (1, 2)
+    caller.close()

@@ -19,11 +19,13 @@ from tidegate_cloud.clock import Clock
 
 from .errors import Aborted, Fenced, Halt
 from .logic import Output
+from .patience import Caller, Stuck
 
 _log = logging.getLogger(__name__)
 
 TIMEOUT_S = 5.0
 _CALL_S = 5.0
+_GRACE_S = 2.0
 _GIVE_UP_S = 120.0
 
 
@@ -35,6 +37,7 @@ class Transactions:
         self.transactional_id = transactional_id
         self._clock = clock
         self._has_twin = has_twin
+        self._caller = Caller()
         self._producer: Producer | None = None
         self._stop = threading.Event()
 
@@ -70,10 +73,20 @@ class Transactions:
             self._producer.begin_transaction()
             for output in outputs:
                 self._produce(output)
-            self._insist(self._producer.send_offsets_to_transaction, list(offsets), group, _CALL_S)
+            self._insist(self._send_offsets, list(offsets), group)
             self._insist(self._producer.commit_transaction, _CALL_S)
         except KafkaException as error:
             self._end_badly(error, self._clock.monotonic() - began)
+        except Stuck as error:
+            _log.warning("%s: %s; starting the producer anew", self.transactional_id, error)
+            self.open()
+            raise Aborted(str(error)) from None
+
+    def _send_offsets(self, offsets: Sequence[TopicPartition], group: Any) -> None:
+        assert self._producer is not None
+        self._caller.call(
+            self._producer.send_offsets_to_transaction, offsets, group, _CALL_S, within_s=_CALL_S + _GRACE_S
+        )
 
     def _produce(self, output: Output) -> None:
         assert self._producer is not None
@@ -130,3 +143,4 @@ class Transactions:
     def close(self) -> None:
         """Nothing is open between calls; the producer just goes."""
         self._producer = None
+        self._caller.close()
