@@ -14,7 +14,7 @@ from .kernels import plans, predict, ranged, ranging
 from .kernels.hazards import CLASS_MIN
 from .priors import Prior, Priors
 
-_SEEN_CAP = 28  # what a trained chance counts for: enough to hold, little enough to move
+_SEEN_CAP = 62  # what a trained chance counts for at most
 _MODES = (predict.MINIMUM, predict.CENTRE, predict.DELTA, predict.LINE, 5, 6, 7)
 
 

@@ -63,7 +63,7 @@ def find_exponent(v, m, kind):
     elif kind == NEAR_DECIMALS:
         top = NEAR_MAX
         cap = _NEAR_TELLING
-    step = max(1, m // _SAMPLE)
+    step = (m // _SAMPLE) | 1  # odd, so as not to keep time with what repeats
     e = 0
     seen = 0
     strangers = 0

@@ -43,7 +43,7 @@ def entropy(r, count):
     """About how many bits the range coder needs for the residuals: a geometric distribution of their mean."""
     if count == 0:
         return 0.0
-    step = max(1, count // 512)
+    step = (count // 512) | 1  # odd, so as not to keep time with what repeats
     total = 0.0
     seen = 0
     for i in range(0, count, step):
@@ -147,7 +147,7 @@ def _distinct(x, m, table):
 @njit(cache=True)
 def _repeats(x, m):
     """Whether at least half of a sample of values are there more than once: what a table is worth building for."""
-    step = m // _DICTIONARY_SAMPLE if m > _DICTIONARY_SAMPLE else 1
+    step = (m // _DICTIONARY_SAMPLE - 1) | 1 if m > _DICTIONARY_SAMPLE else 1
     count = min(m, _DICTIONARY_SAMPLE)
     again = 0
     for i in range(1, count):

@@ -51,7 +51,7 @@ def weight_shift(mode):
 @njit(cache=True)
 def _median(x, first, last, lag):
     """The median of up to 33 of the differences x[i] - x[i - lag] (lag 1), or of the values (lag 0)."""
-    step = max(1, (last - first) // 33)
+    step = ((last - first) // 33) | 1
     sample = np.empty(36, np.int64)
     k = 0
     for i in range(first, last, step):
