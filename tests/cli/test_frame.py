@@ -1,0 +1,115 @@
+"""`tidegate frame`: headers and scans of frames, from files and from Kafka, and one sentence where there are none."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pytest
+from click.testing import CliRunner, Result
+from tidegate_cli.main import tidegate
+from tidegate_protocols.batch import Lane, batch_from_rows
+from tidegate_protocols.frame import encode_frame
+from tidegate_protocols.schema import Channel, Schema
+
+from tests.support.kafka import KafkaNode, produce
+
+SCHEMA = Schema("engine", (Channel("temp", unit="Cel"), Channel("count", "int64"), Channel("on", "bool")))
+BATCH = batch_from_rows(
+    "bus-7", SCHEMA,
+    [(1_700_000_000_000_000, (21.5, 7, True)), (1_700_000_001_000_000, (None, 8, None)),
+     (1_700_000_002_000_003, (float("nan"), None, False))],
+    epoch=3, seq=1000, lane=Lane.BACKLOG,
+)  # fmt: skip
+
+
+def call(*arguments: str, stdin: bytes | None = None) -> Result:
+    return CliRunner().invoke(tidegate, ["frame", *arguments], input=stdin)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    (tmp_path / "one.frame").write_bytes(encode_frame(BATCH))
+    (tmp_path / "schema.json").write_bytes(SCHEMA.canonical_json)
+    return str(tmp_path / "one.frame"), str(tmp_path / "schema.json")
+
+
+def test_inspect_says_whose_scans_these_are(files: tuple[str, str]) -> None:
+    done = call("inspect", "--json", files[0])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.output)
+    assert (told["device"], told["epoch"], told["seq"], told["scans"]) == ("bus-7", 3, 1000, 3)
+    assert (told["lane"], told["codec"], told["fingerprint"]) == ("backlog", "plain", SCHEMA.fingerprint.hex())
+    assert "bus-7" in call("inspect", "-", stdin=encode_frame(BATCH)).output
+
+
+def test_decode_to_csv_leaves_nulls_empty(files: tuple[str, str]) -> None:
+    done = call("decode", files[0], "--schema", files[1])
+    assert done.exit_code == 0, done.output
+    rows = list(csv.DictReader(io.StringIO(done.output)))
+    assert [row["seq"] for row in rows] == ["1000", "1001", "1002"]
+    assert [row["temp"] for row in rows] == ["21.5", "", "nan"]
+    assert [row["count"] for row in rows] == ["7", "8", ""]
+    assert [row["on"] for row in rows] == ["True", "", "False"]
+
+
+def test_decode_to_json_tells_nan_from_null(files: tuple[str, str]) -> None:
+    done = call("decode", files[0], "--schema", files[1], "--to", "json")
+    rows = [json.loads(line) for line in done.output.splitlines()]
+    assert [row["temp"] for row in rows] == [21.5, None, "nan"]
+    assert rows[2]["ts"] == 1_700_000_002_000_003
+
+
+def test_decode_to_parquet_keeps_types_and_nulls(files: tuple[str, str], tmp_path: Path) -> None:
+    target = tmp_path / "scans.parquet"
+    done = call("decode", files[0], "--schema", files[1], "--to", "parquet", "-o", str(target))
+    assert done.exit_code == 0, done.output
+    table = pq.read_table(target)
+    assert table.column("count").to_pylist() == [7, 8, None]
+    assert table.column("on").to_pylist() == [True, None, False]
+    assert str(table.schema.field("ts").type) == "timestamp[us, tz=UTC]"
+
+
+def test_damage_is_one_sentence_with_the_place(files: tuple[str, str], tmp_path: Path) -> None:
+    spoilt = bytearray(encode_frame(BATCH))
+    spoilt[30] ^= 1
+    (tmp_path / "spoilt.frame").write_bytes(spoilt)
+    for arguments in (("inspect",), ("decode", "--schema", files[1])):
+        done = call(*arguments, str(tmp_path / "spoilt.frame"))
+        assert done.exit_code == 1
+        assert "spoilt.frame" in done.output
+        assert "checksum" in done.output
+        assert "Traceback" not in done.output
+
+
+def test_what_is_missing_is_said(files: tuple[str, str], tmp_path: Path) -> None:
+    assert "--schema" in call("decode", files[0]).output
+    assert "FILE" in call("inspect").output
+    absent = call("inspect", str(tmp_path / "absent"))
+    assert absent.exit_code != 0
+    assert "absent" in absent.output
+    other = Schema("other", (Channel("x"),))
+    (tmp_path / "other.json").write_bytes(other.canonical_json)
+    assert "has not been announced" in call("decode", files[0], "--schema", str(tmp_path / "other.json")).output
+
+
+def test_frames_come_from_a_topic_with_the_schemas_announced_there(fresh_kafka: KafkaNode) -> None:
+    bootstrap = fresh_kafka.bootstrap
+    produce(bootstrap, "device.schemas", [(SCHEMA.fingerprint.hex(), SCHEMA.canonical_json)])
+    produce(
+        bootstrap, "telemetry.frames",
+        [("bus-7", encode_frame(BATCH)), ("bus-8", b"nonsense"), ("bus-7", encode_frame(BATCH.slice(1, 3)))],
+    )  # fmt: skip
+    source = ["--topic", "telemetry.frames", "--bootstrap", bootstrap, "--device", "bus-7"]
+    done = CliRunner().invoke(tidegate, ["frame", "inspect", "--json", *source])
+    assert done.exit_code == 0, done.output
+    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [(row["seq"], row["scans"]) for row in told] == [(1000, 3), (1001, 2)]
+    done = CliRunner().invoke(tidegate, ["frame", "decode", *source, "--last", "1"])
+    assert [row["seq"] for row in csv.DictReader(io.StringIO(done.stdout))] == ["1001", "1002"]
+    none = CliRunner().invoke(tidegate, ["frame", "inspect", *source[:-1], "bus-9"])
+    assert none.exit_code == 1
+    assert "no frame of bus-9" in none.output
