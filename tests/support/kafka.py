@@ -20,7 +20,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from tidegate_cloud.admin import topics as topic_admin
 from tidegate_cloud.broker import Broker
-from tidegate_protocols.topics import BY_NAME, CATALOGUE, PARTITIONER
+from tidegate_protocols.topics import BY_NAME, CATALOGUE, DEVICE_PARTITIONS, PARTITIONER
 
 from tests.support.proxy import Proxy
 from tests.support.wait import until
@@ -66,7 +66,8 @@ class KafkaNode:
 
     def lag(self, group: str, topic: str) -> int:
         """Records of `topic` that the group has not committed; all of them where it has committed nothing."""
-        partitions = [TopicPartition(topic, p) for p in range(BY_NAME[topic].partitions)]
+        count = BY_NAME[topic].partitions if topic in BY_NAME else DEVICE_PARTITIONS
+        partitions = [TopicPartition(topic, p) for p in range(count)]
         request = ConsumerGroupTopicPartitions(group, partitions)
         client = self.admin()  # in a variable: its futures never finish once it is collected
         committed = client.list_consumer_group_offsets([request])[group].result(_TIMEOUT_S).topic_partitions

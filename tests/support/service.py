@@ -12,11 +12,11 @@ from pathlib import Path
 
 from tests.support.wait import until
 
-_COMMAND = (sys.executable, "-m", "tidegate_cli.main")
-
 
 class Service:
     """One `tidegate …` process. What it prints goes to `log`; a failure to get ready shows the end of it."""
+
+    command: tuple[str, ...] = (sys.executable, "-m", "tidegate_cli.main")
 
     def __init__(self, name: str, *arguments: str | Path, directory: Path, env: dict[str, str] | None = None) -> None:
         self.name = name
@@ -31,7 +31,7 @@ class Service:
         seen = self.output().count("ready: ")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*_COMMAND, *self.arguments],
+                [*self.command, *self.arguments],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
