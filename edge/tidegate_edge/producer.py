@@ -36,7 +36,7 @@ def settings(bootstrap: str, client_id: str, options: Mapping[str, Any]) -> dict
         "reconnect.backoff.ms": 100,
         "reconnect.backoff.max.ms": 2_000,
         "linger.ms": 5,
-        "queue.buffering.max.kbytes": 16_384,
+        "queue.buffering.max.kbytes": 4_096,
         "queue.buffering.max.messages": 20_000,
         "statistics.interval.ms": 0,
         **options,
@@ -62,6 +62,7 @@ class Full(Exception):
 class Link:
     """One producer's life. After `broken` says why, everything unacknowledged is to be sent again by a new one.
 
+    `refused` is set when it broke over a record that Kafka will not have: the next link sends that one otherwise.
     `trouble` is what librdkafka last said of a connection that it is mending by itself.
 
     Callbacks run inside `poll`, in the caller's thread.
@@ -70,6 +71,7 @@ class Link:
     def __init__(self, configuration: dict[str, Any]) -> None:
         self.broken = ""
         self.trouble = ""
+        self.refused = False
         self._closed = False
         self._producer = Producer({**configuration, "error_cb": self._on_error})
 
@@ -85,6 +87,7 @@ class Link:
             if error is None:
                 report(True)
             elif error.code() in _REFUSALS:
+                self.refused = True
                 self.broken = self.broken or f"{topic}: {error.str()}"
                 report(False)
             else:
@@ -102,14 +105,27 @@ class Link:
 
     def poll(self) -> None:
         """Call back for what was delivered or refused since."""
-        self._producer.poll(0)
+        try:
+            self._producer.poll(0)
+        except KafkaException as exception:  # how a fatal error shows itself here
+            self.broken = self.broken or exception.args[0].str()
+
+    def abandon(self) -> None:
+        """Forget what is queued and in flight, and call back for what is known of it by now."""
+        self._producer.purge()
+        for _ in range(3):  # a fatal error may end a call before all was told
+            self.poll()
+        self._closed = True
 
     def close(self) -> None:
-        """Forget what is queued and end the client's threads. May take a moment: not for the event loop's thread."""
+        """End the client's threads. May take a moment: not for the event loop's thread."""
         self._closed = True
         self._producer.purge()
-        self._producer.flush(1.0)
-        self._producer.close()
+        try:
+            self._producer.flush(1.0)
+        except KafkaException:
+            pass
+        del self._producer  # its `close` would wait for messages that a fatal error keeps for ever
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():

@@ -7,7 +7,8 @@ its head, so that only a prefix of a stream is ever acknowledged.
 After any error the producer is thrown away and a new one begins at the first unacknowledged scan. Kafka may then hold
 a scan twice, under the same name, which the cloud drops by its cursor; it never holds one out of order for good.
 
-A frame that Kafka refuses for good is cut in half; a single scan that is refused is given up and counted as evicted.
+Kafka refuses record batches, not records: after a refusal every frame travels in a batch of its own, so that the next
+one is that frame's. Such a frame is cut in half; a single scan that is refused is given up and counted as evicted.
 A schema is on `device.schemas`, acknowledged, before its first frame is sent.
 """
 
@@ -34,8 +35,8 @@ from .spool.rows import to_batch
 
 log = logging.getLogger(__name__)
 
-_HELD_SCANS = 32_768  # scans read from the spool and not yet acknowledged
-_HELD_BYTES = 8 << 20
+_HELD_SCANS = 12_288  # scans read from the spool and not yet acknowledged
+_HELD_BYTES = 4 << 20
 _POLL_S = 0.01
 _IDLE_POLL_S = 1.0
 _BEHIND_MS = 10_000  # a scan that was stored so long ago travels as backlog
@@ -84,6 +85,7 @@ class Uplink:
         self._deadline = 0.0
         self._reader = Reader(spool)
         self._limits: dict[int, int] = {}  # scans per frame, of streams whose frames Kafka refused
+        self._alone = False
         self._refused: set[tuple[int, int]] = set()  # (stream, seq) of single scans that Kafka refused
         self._begin()
         spool.on_commit = self._wake.set
@@ -109,10 +111,11 @@ class Uplink:
         """Send, and begin anew after every error, with growing and jittered pauses."""
         pause = _PAUSE_S[0]
         while True:
-            link = Link(self._configuration)
+            link = Link({**self._configuration, **({"batch.num.messages": 1} if self._alone else {})})
             try:
                 acknowledged = self._spool.books.acknowledged
                 await self._session(link)
+                link.abandon()
             finally:
                 await asyncio.to_thread(link.close)
             if self._finishing:
@@ -123,8 +126,11 @@ class Uplink:
             await self._spool.commit(settle=True)
             if self._spool.books.acknowledged > acknowledged:
                 pause = _PAUSE_S[0]
-            await self._sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(2 * pause, _PAUSE_S[1])
+            if link.refused:
+                self._alone = True
+            else:
+                await self._sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(2 * pause, _PAUSE_S[1])
             self._begin()
 
     async def _sleep(self, seconds: float) -> None:
@@ -233,7 +239,8 @@ class Uplink:
         start = out.next = max(out.next, first.seq)
         if first.damaged or (out.stream.number, start) in self._refused:
             stop = first.stop if first.damaged else start + 1
-            log.error("%s, scans %d to %d are given up: %s", out.stream.device, start, stop - 1, first.damaged)
+            why = first.damaged or "refused by Kafka"
+            log.error("%s, scans %d to %d are given up: %s", out.stream.device, start, stop - 1, why)
             self._sent(out, _Span(start, stop, [], state=False))
             return
         limit = min(self._max_scans, self._limits.get(out.stream.number, self._max_scans))
@@ -254,8 +261,8 @@ class Uplink:
         try:
             frame = encode_frame(to_batch(chunks, start, stop, lane))
             link.send(FRAMES.name, out.stream.device.encode(), frame, self._reporter(link, out, span))
-        except (Refused, BadInput) as error:
-            self._on_refused(out, span, str(error))
+        except (Refused, BadInput) as error:  # known before it travels, so it is this frame's
+            self._shrink(out, span, str(error))
             return
         self._in_flight += 1
         self.frames += 1
@@ -289,11 +296,12 @@ class Uplink:
                 span.state = True
                 self._settle(out)
             else:
-                self._on_refused(out, span, "refused by Kafka")
+                if self._alone:
+                    self._shrink(out, span, "refused by Kafka")
 
         return report
 
-    def _on_refused(self, out: _Outgoing, span: _Span, why: str) -> None:
+    def _shrink(self, out: _Outgoing, span: _Span, why: str) -> None:
         """Send less at once from here on; nothing at all of a single scan."""
         scans = span.stop - span.start
         log.error("%s, %d scans from %d: %s", out.stream.device, scans, span.start, why)

@@ -58,6 +58,7 @@ class Repeats:
         self._spool.drop([self._key(number) for number, _ in self._rows])
         self._hashes.clear()
         self._rows.clear()
+        self._marks.clear()  # of the group that is being collected, too
         self._count, self._group = 0, -1
 
     def _begin_row(self) -> None:

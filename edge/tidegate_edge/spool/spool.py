@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 _SETTLE_S = 1.0  # how long acknowledged chunks may stay, so that many leave in one transaction
 _SETTLE_CHUNKS = 512
 _OPEN_MAX = 16_384  # scans that may wait for the disk before sources are asked to hold
-_RECENT_SCANS = 8_192  # scans kept in memory for the uplink, so that what is live is not read back
+_RECENT_SCANS = 4_096  # scans kept in memory for the uplink, so that what is live is not read back
 _PAYLOAD_KEPT = 4_096
 _RETRY_S = (0.1, 5.0)
 
