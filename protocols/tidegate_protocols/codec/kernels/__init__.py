@@ -12,11 +12,3 @@ bulk        the headers and columns of many frames in one call
 
 Nothing in here checks its callers: `..compiled` does.
 """
-
-from __future__ import annotations
-
-from pathlib import Path
-
-from ...kernel_cache import keep_apart
-
-keep_apart("codec", Path(__file__).parent)

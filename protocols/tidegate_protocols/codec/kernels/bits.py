@@ -6,6 +6,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from . import apart  # noqa: F401
+
 _1 = np.uint64(1)
 _7 = np.uint64(7)
 _LOW7 = np.uint64(0x7F)
