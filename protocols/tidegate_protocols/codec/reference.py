@@ -282,6 +282,7 @@ class _Packed:
 
 _BINS, _CONTEXTS, _SPREAD = 20, 3, 3
 _FOLLOWS, _NULLS, _MASK, _RAW, _SPLIT_RAW, _STRANGE, _ZERO, _IN_CONTEXT = 0, 1, 2, 4, 5, 6, 7, 8
+_APART, _OTHER_THAN_ZERO = 9, 10
 _KIND, _TRANSFORM, _MODE, _EXPONENT, _SIZE, _BASE, _STEP, _OTHER, _SLOTS = 16, 24, 28, 36, 68, 324, 452, 580, 708
 
 
@@ -391,9 +392,20 @@ class _Ranged:
     def run(self, count: int) -> list[int]:
         if self.flag(_ZERO):
             return [0] * count
+        others: list[int] | None = None
+        if self.flag(_APART):
+            others = []
+            before = 1
+            for _ in range(count):
+                before = self.flag(_OTHER_THAN_ZERO + before)
+                others.append(before)
         size = self.tree(_SIZE, 8) + CLASS_MIN
         contexts = bool(self.flag(_IN_CONTEXT))
-        return self.residuals(count, size, contexts, _Slots.residuals(size, contexts))
+        slots = _Slots.residuals(size, contexts)
+        if others is None:
+            return self.residuals(count, size, contexts, slots)
+        values = iter(self.residuals(sum(others), size, contexts, slots))
+        return [next(values) + 1 & _U64 if other else 0 for other in others]
 
     def column(self, index: int, kind_of: str, name: str) -> tuple[list[bool] | None, list[int]]:
         self.name = name

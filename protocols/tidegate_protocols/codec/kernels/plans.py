@@ -39,16 +39,21 @@ def geometric_bits(mean):
 
 
 @njit(cache=True)
-def entropy(r, count):
-    """About how many bits the range coder needs for the residuals: a geometric distribution of their mean."""
-    if count == 0:
-        return 0.0
+def entropy_together(r, count, skip):
+    """About how many bits the residuals need as a geometric distribution of their mean.
+
+    With `skip` 1, zeros are passed over and the others counted less one.
+    """
     step = (count // 512) | 1  # odd, so as not to keep time with what repeats
+    less = np.float64(skip)
     total = 0.0
     seen = 0
+    every = 0
     for i in range(0, count, step):
-        total += np.float64(r[i])
-        seen += 1
+        every += 1
+        if not skip or r[i] != np.uint64(0):
+            total += np.float64(r[i]) - less
+            seen += 1
     if total == 0.0:
         return 0.0
     # A few large residuals escape to bits of their own: they must not speak for the rest.
@@ -56,12 +61,51 @@ def entropy(r, count):
     total = 0.0
     over = 0.0
     for i in range(0, count, step):
-        value = np.float64(r[i])
-        if value > cap:
-            over += np.log2(value / cap)
-            value = cap
-        total += value
-    return count * (geometric_bits(total / seen) + over / seen)
+        if not skip or r[i] != np.uint64(0):
+            value = np.float64(r[i]) - less
+            if value > cap:
+                over += np.log2(value / cap)
+                value = cap
+            total += value
+    return count * (seen / every) * (geometric_bits(total / seen) + over / seen)
+
+
+@njit(cache=True)
+def entropy_apart(r, count):
+    """The same where a decision tells the zeros from the others; infinite where there are hardly any zeros."""
+    step = (count // 512) | 1
+    zeros = 0
+    every = 0
+    changes = 0
+    before = False
+    for i in range(0, count, step):
+        zero = r[i] == np.uint64(0)
+        zeros += zero
+        changes += zero != before
+        before = zero
+        every += 1
+    if zeros * 8 < every:
+        return np.inf
+    # By the zero before, or by their share: whichever tells more.
+    bits = min(binary_bits(zeros / every), binary_bits(changes / every))
+    return count * bits + entropy_together(r, count, 1) + 10.0
+
+
+@njit(cache=True)
+def binary_bits(share):
+    """The entropy of a decision that is 1 so often, in bits."""
+    if share <= 0.0 or share >= 1.0:
+        return 0.0
+    return -share * np.log2(share) - (1.0 - share) * np.log2(1.0 - share)
+
+
+@njit(cache=True)
+def entropy(r, count):
+    """About how many bits the range coder needs for the residuals."""
+    if count == 0:
+        return 0.0
+    together = entropy_together(r, count, 0)
+    return min(together, entropy_apart(r, count)) if together > 0.0 else 0.0
 
 
 @njit(cache=True)

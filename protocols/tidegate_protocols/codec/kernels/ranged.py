@@ -17,7 +17,8 @@ capitals are the slots of `heads`, `number` a bit length by a tree and the bits 
     MODE        a tree of 3 bits, then number (BASE) zigzag base, and number (STEP) zigzag step where there is one
     run         of the residuals; NEAR_DECIMALS: a run of m zigzag second integers; SPLIT: m times 52 plain bits
 
-A run: ZERO, 1 when all are zero; else SIZE, a tree of 8 bits for the size class + 16, CONTEXTS, and the residuals.
+A run: ZERO, 1 when all are zero; else APART, 1 where decisions (OTHER_THAN_ZERO + the one before; at first 1) tell the
+zeros from the others, which then follow less one; SIZE, a tree of 8 bits for the size class + 16; CONTEXTS; residuals.
 """
 
 # mypy: no-check-untyped-defs, allow-untyped-defs
@@ -33,6 +34,7 @@ from . import ranging as rg
 from .bits import unzigzag, zigzag
 from .hazards import CLASS_MIN
 from .heads import (
+    APART,
     BASE,
     CONTEXTS,
     EXPONENT,
@@ -42,6 +44,7 @@ from .heads import (
     MODE,
     NULLS,
     OTHER,
+    OTHER_THAN_ZERO,
     RAW,
     SIZE,
     SLOTS,
@@ -103,14 +106,27 @@ def _geometric_bits(total, seen):
 
 @njit(cache=True)
 def _put_run(st, out, back, r, count, largest, hp, hs, p, seen):
-    zero = 1
+    zeros = 0
     for i in range(count):
-        if r[i] != np.uint64(0):
-            zero = 0
-            break
-    rg.put_bit(st, out, hp, hs, ZERO, zero)
-    if zero:
+        zeros += r[i] == np.uint64(0)
+    rg.put_bit(st, out, hp, hs, ZERO, 1 if zeros == count else 0)
+    if zeros == count:
         return
+    apart = zeros > 0 and pl.entropy_apart(r, count) < 0.97 * pl.entropy_together(r, count, 0)
+    rg.put_bit(st, out, hp, hs, APART, 1 if apart else 0)
+    if apart:
+        others = np.empty(count - zeros, np.uint64)
+        k = 0
+        before = 1
+        for i in range(count):
+            other = 0 if r[i] == np.uint64(0) else 1
+            rg.put_bit(st, out, hp, hs, OTHER_THAN_ZERO + before, other)
+            before = other
+            if other:
+                others[k] = r[i] - np.uint64(1)
+                k += 1
+        r = others
+        count = k
     size = min(rg.size_class(r, count), largest)
     contexts = contexts_pay(r, count, size)
     rg.put_tree(st, out, hp, hs, SIZE, 8, size - CLASS_MIN)
@@ -125,10 +141,28 @@ def _take_run(st, data, r, count, hp, hs, p, seen):
         for i in range(count):
             r[i] = np.uint64(0)
         return
+    apart = rg.take_bit(st, data, hp, hs, APART) == 1
+    others = count
+    if apart:
+        others = 0
+        before = 1
+        for i in range(count):
+            before = rg.take_bit(st, data, hp, hs, OTHER_THAN_ZERO + before)
+            r[i] = np.uint64(before)
+            others += before
     size = rg.take_tree(st, data, hp, hs, SIZE, 8) + CLASS_MIN
     contexts = rg.take_bit(st, data, hp, hs, CONTEXTS) == 1
     rg.start_slots(size, contexts, p, seen)
-    rg.take_residuals(st, data, r, count, size, contexts, p, seen)
+    if not apart:
+        rg.take_residuals(st, data, r, count, size, contexts, p, seen)
+        return
+    values = np.empty(others, np.uint64)
+    rg.take_residuals(st, data, values, others, size, contexts, p, seen)
+    k = 0
+    for i in range(count):
+        if r[i] != np.uint64(0):
+            r[i] = values[k] + np.uint64(1)
+            k += 1
 
 
 @njit(cache=True)
