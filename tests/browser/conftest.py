@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import threading
 import time
@@ -29,7 +30,16 @@ STEP_S = 2
 # WebGL without a GPU, and without asking whether that is wise.
 _CHROMIUM = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 
+_START_S = 500
+
 expect.set_options(timeout=20_000)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test of the folder waits for the whole stack to start."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(_START_S + 200))
 
 
 class Stack:
@@ -51,12 +61,12 @@ class Stack:
 
     def start(self) -> Stack:
         announce(self.bootstrap, town.VEHICLE)
-        register(self.bootstrap, *town.FENCES, *town.devices(VANS))
+        register(self.bootstrap, *town.FENCES, *town.devices(VANS), *town.ACTORS)
         produce(self.bootstrap, RULES.name, [(rule.id, RULE.encode(rule)) for rule in town.RULES])
         produce(self.bootstrap, POLICIES.name, [(policy.id, POLICY.encode(policy)) for policy in town.POLICIES])
         self.drive(HISTORY_S // STEP_S)
-        with ThreadPoolExecutor() as pool:  # each takes seconds to import what it needs
-            list(pool.map(lambda service: service.start(timeout=180), (self.processor, self.alerts, self.console)))
+        with ThreadPoolExecutor() as pool:  # the processor compiles first where its sources are new
+            list(pool.map(lambda service: service.start(timeout=_START_S), (self.processor, self.alerts, self.console)))
         self._driving.start()
         return self
 
@@ -82,16 +92,28 @@ class Stack:
         """Let a device say something."""
         send(self.bootstrap, self._batch(device, rows))
 
-    def visit(self, device: str, place_m: tuple[float, float]) -> None:
-        """A device drives from the town to a place and stays there: metres east and north of the centre."""
-        (x0, y0), (x1, y1) = town.crossing(9, 3), place_m
+    def visit(
+        self,
+        device: str,
+        place_m: tuple[float, float],
+        *,
+        start_m: tuple[float, float] = town.crossing(9, 3),
+        warming: float | None = None,
+    ) -> None:
+        """A device drives to a place and stays there: metres east and north of the centre.
+
+        `warming`: its cargo's temperature at the end, in °C.
+        """
+        (x0, y0), (x1, y1) = start_m, place_m
         now, steps = int(time.time()), 30
         rows = []
         for i in range(steps + 1):
             share = min(1.0, i / (steps - 3))
             place = town.at(x0 + (x1 - x0) * share, y0 + (y1 - y0) * share)
             at_s = now - (steps - i) * STEP_S
-            rows.append((at_s * 1_000_000, town.values(place, 12.0 if share < 1 else 0.0, 75.0, at_s, 3)))
+            cargo = None if warming is None else 4.0 + (warming - 4.0) * (i / steps) ** 2
+            heading = math.degrees(math.atan2(x1 - x0, y1 - y0)) % 360
+            rows.append((at_s * 1_000_000, town.values(place, 12.0 if share < 1 else 0.0, heading, at_s, 3, cargo)))
         self.report(device, rows)
 
     def _batch(self, device: str, rows: Sequence[tuple[int, town.Values]]) -> Batch:
@@ -113,9 +135,9 @@ def vendor() -> Path:
     return assets.VENDOR
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def stack(kafka: KafkaNode, vendor: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One stack for all tests of a module: each lets a device of its own alert."""
+    """One stack for all tests of this folder: each lets a device of its own alert."""
     kafka.refresh_topics()
     with services(tmp_path_factory.mktemp("stack")) as group:
         made = Stack(kafka.bootstrap, group).start()
@@ -123,8 +145,9 @@ def stack(kafka: KafkaNode, vendor: Path, tmp_path_factory: pytest.TempPathFacto
         made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
+    """Headless Chromium. It ends with this folder: its event loop would stand in the way of other tests' own."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=path, args=_CHROMIUM)

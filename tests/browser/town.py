@@ -166,6 +166,15 @@ RULES = (
 POLICIES = (Policy(id="deviation", operator="deviation", opens=["never"]),)
 
 
+# Who the pictures of the docs are about.
+ACTORS = (
+    Device(id="TRK-118", name="TRK-118", group="Hazmat", type="truck", report_interval_s=60.0),
+    Device(id="RF-2107", name="RF-2107", group="Cold chain", type="trailer", report_interval_s=60.0),
+    Device(id="EXC-22", name="EXC-22", group="Quarry plant", type="excavator", report_interval_s=60.0),
+    Device(id="TRK-204", name="TRK-204", group="Road tractors", type="truck", report_interval_s=60.0),
+)
+
+
 def devices(count: int) -> list[Device]:
     """Names for vehicles `van-001` and on."""
     groups = ("City vans", "Road tractors", "Cold chain")

@@ -124,7 +124,9 @@ def _page_handler(static: Path) -> HTTPRouteHandler:
     def page(path: str = "/") -> File:
         wanted = (static / path.lstrip("/")).resolve()
         if not (wanted.is_relative_to(static) and wanted.is_file()):
-            if path.startswith(("/api/", "/schema")) or "." in Path(path).name:
+            # Ids of devices may hold dots, names of files do; nothing else here does.
+            is_file = "." in Path(path).name and not path.startswith(("/devices/", "/alerts/"))
+            if path.startswith(("/api/", "/schema")) or is_file:
                 raise NotFoundException(f"there is nothing at {path}")
             wanted = static / "index.html"
         return File(

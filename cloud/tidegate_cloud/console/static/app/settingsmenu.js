@@ -40,8 +40,8 @@ export function Settings({ onHelp }) {
   }, [open]);
   return html`
     <div class="me" ref=${box}>
-      <button class="who" aria-expanded=${open} aria-label="You are ${name}. Settings" onClick=${() => setOpen(!open)}>
-        <span class="ava" aria-hidden="true">${initials(name)}</span><span class="desk-only" aria-hidden="true">${name}</span>
+      <button class="who" aria-expanded=${open} onClick=${() => setOpen(!open)}>
+        <span class="ava" aria-hidden="true">${initials(name)}</span><span class="desk-only">${name}</span><span class="sr">Settings</span>
       </button>
       ${
         open &&

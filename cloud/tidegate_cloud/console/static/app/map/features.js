@@ -60,7 +60,7 @@ export function fenceAreas(fences, alerts) {
     const geometry = fence.geometry.type === "Point" && radius ? circle(fence.geometry.coordinates, radius) : fence.geometry;
     const properties = { id, name, hot: hot.has(id) };
     areas.push({ type: "Feature", properties, geometry });
-    const at = middle(geometry);
+    const at = top(geometry);
     if (at) labels.push({ type: "Feature", properties, geometry: { type: "Point", coordinates: at } });
   }
   return { areas: collection(areas), labels: collection(labels) };
@@ -79,13 +79,14 @@ export function extent(coordinates) {
   return w === Infinity ? null : [[w, s], [e, n]];
 }
 
-function middle(geometry) {
+/** Where a fence's name stands: over it, so that it hides nothing inside. */
+function top(geometry) {
   const box = extent(geometry.coordinates);
-  return box && [(box[0][0] + box[1][0]) / 2, (box[0][1] + box[1][1]) / 2];
+  return box && [(box[0][0] + box[1][0]) / 2, box[1][1]];
 }
 
-/** Where the fleet is: the box of its vehicles without the strays (2 % at each end), or of the fences. */
-export function fleetExtent(devices, fences) {
+/** Where the fleet is: the box of its vehicles without the strays (2 % at each end) unless they alert, or of the fences. */
+export function fleetExtent(devices, fences, alerts) {
   const placed = [...devices.values()].filter(hasPlace);
   if (placed.length) {
     const span = (values) => {
@@ -95,7 +96,8 @@ export function fleetExtent(devices, fences) {
     };
     const [w, e] = span(placed.map((d) => d.lon));
     const [s, n] = span(placed.map((d) => d.lat));
-    return [[w, s], [e, n]];
+    const alerting = [...worstByDevice(alerts).keys()].map((id) => devices.get(id)).filter((d) => d && hasPlace(d));
+    return extent([[w, s], [e, n], ...alerting.map((d) => [d.lon, d.lat])]);
   }
   return extent(fences.features.map((f) => f.geometry?.coordinates).filter(Boolean));
 }

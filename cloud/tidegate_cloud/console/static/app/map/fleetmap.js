@@ -166,7 +166,7 @@ export class FleetMap {
     this.#placed = true;
     const { clientWidth: width, clientHeight: height } = this.#map.getContainer();
     const { x, y } = this.#map.project(at);
-    const margin = Math.min(110, width / 5);
+    const margin = Math.min(64, width / 6);
     const inView = x > margin && x < width - margin && y > margin && y < height - margin;
     if (this.#map.getZoom() < 12 || !inView) this.#move({ center: at, zoom: Math.max(this.#map.getZoom(), 13) });
   }
@@ -175,6 +175,7 @@ export class FleetMap {
   trail(coordinates) {
     const features = coordinates.length > 1 ? [{ type: "Feature", properties: {}, geometry: wayLine(coordinates) }] : [];
     this.#set("trail", { type: "FeatureCollection", features });
+    this.#map.getContainer().dataset.trail = coordinates.length;
   }
 
   zoom(by) {
@@ -183,10 +184,10 @@ export class FleetMap {
 
   /** Show the whole fleet. */
   fit(animate = true) {
-    const box = fleetExtent(state.devices, state.fences);
+    const box = fleetExtent(state.devices, state.fences, shownAlerts());
     if (!box) return;
     this.#placed = true;
-    const room = Math.min(60, this.#map.getContainer().clientWidth * 0.08);
+    const room = Math.min(80, this.#map.getContainer().clientWidth * 0.08);
     this.#map.fitBounds(box, { padding: { top: 40 + room, right: room, bottom: room, left: room }, maxZoom: 14.5, animate: animate && !still.matches });
   }
 

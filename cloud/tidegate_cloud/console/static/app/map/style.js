@@ -61,7 +61,7 @@ export function style(k, { frozen = false } = {}) {
       },
       {
         id: "fence-label", type: "symbol", source: "fencelabels", minzoom: 11.5,
-        layout: { "text-field": ["get", "name"], "text-font": FONT, "text-size": 11, "text-max-width": 8, "text-optional": true },
+        layout: { "text-field": ["get", "name"], "text-font": FONT, "text-size": 11, "text-max-width": 12, "text-anchor": "bottom", "text-offset": [0, -0.2] },
         paint: { "text-color": k["map-label"], "text-halo-color": k["map-halo"], "text-halo-width": 1.5 },
       },
       {
