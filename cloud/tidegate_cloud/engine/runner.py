@@ -87,6 +87,11 @@ class Runner:
             ready()
             while not stop.is_set():
                 self._round(stop)
+        except KafkaException as error:
+            if not stop.is_set():
+                raise
+            # Nothing was committed that should not be; whoever comes next takes it from there.
+            _log.warning("stopped while Kafka was away: %s", error.args[0].str())
         finally:
             self._members.close()
             self._transactions.close()

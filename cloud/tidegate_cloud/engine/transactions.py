@@ -78,9 +78,7 @@ class Transactions:
         except KafkaException as error:
             self._end_badly(error, self._clock.monotonic() - began)
         except Stuck as error:
-            _log.warning("%s: %s; starting the producer anew", self.transactional_id, error)
-            self.open()
-            raise Aborted(str(error)) from None
+            raise self._anew(str(error), fenced=False) from None
 
     def _send_offsets(self, offsets: Sequence[TopicPartition], group: Any) -> None:
         assert self._producer is not None
@@ -130,15 +128,21 @@ class Transactions:
                 cause = second.args[0]
             else:
                 raise Aborted(cause.str()) from None
-        if cause.code() == KafkaError._FENCED and (open_s < TIMEOUT_S or self._has_twin()):
-            raise Fenced(
+        fenced = cause.code() == KafkaError._FENCED and open_s < TIMEOUT_S
+        raise self._anew(cause.str(), fenced=fenced) from None
+
+    def _anew(self, reason: str, *, fenced: bool) -> Aborted | Fenced:
+        """A new producer in place of one that is of no more use, unless another instance has our name by now."""
+        if fenced or self._has_twin():
+            return Fenced(
                 f"another instance has taken over the transactional id {self.transactional_id!r}; give each instance "
                 "its own --instance"
-            ) from None
-        _log.warning("%s: %s; starting the producer anew", self.transactional_id, cause.str())
-        self._producer.purge()
+            )
+        _log.warning("%s: %s; starting the producer anew", self.transactional_id, reason)
+        if self._producer is not None:
+            self._producer.purge()
         self.open()
-        raise Aborted(cause.str()) from None
+        return Aborted(reason)
 
     def close(self) -> None:
         """Nothing is open between calls; the producer just goes."""
