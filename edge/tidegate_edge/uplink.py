@@ -150,7 +150,8 @@ class Uplink:
     async def _session(self, link: Link) -> None:
         while True:
             link.poll()
-            if link.trouble:
+            if link.trouble and self.status != link.trouble:
+                log.warning("Kafka: %s", link.trouble)
                 self.status = link.trouble
             if link.broken or (self._finishing and self._is_finished()):
                 return

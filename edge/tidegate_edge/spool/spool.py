@@ -54,6 +54,7 @@ log = logging.getLogger(__name__)
 _SETTLE_S = 1.0  # how long acknowledged chunks may stay, so that many leave in one transaction
 _SETTLE_CHUNKS = 512
 _OPEN_MAX = 16_384  # scans that may wait for the disk before sources are asked to hold
+_GROUP_SCANS = 2_048  # a group of so many is committed without waiting for more
 _RECENT_SCANS = 4_096  # scans kept in memory for the uplink, so that what is live is not read back
 _PAYLOAD_KEPT = 4_096
 _RETRY_S = (0.1, 5.0)
@@ -284,6 +285,8 @@ class Spool:
         chunk.ts.append(ts_us)
         chunk.values.append(values)
         group.scans += 1
+        if group.scans == _GROUP_SCANS:
+            self._due.set()
 
     def keep(self, key: str, value: Callable[[], bytes]) -> None:
         """The next commit stores what `value` returns then under `key` in `state`. `value` may `drop` others."""
@@ -335,6 +338,7 @@ class Spool:
             self._due.set()
 
     def by_number(self, number: int) -> Stream:
+        """The stream with this number in the file."""
         return self._by_number[number]
 
     @property
