@@ -64,6 +64,7 @@ COLUMNS: dict[str, tuple[np.ndarray, float]] = {  # with the most bytes a value 
     "single precision decimals": (((WALK + 2000) / 100).astype(np.float32).astype(np.float64), 0.8),
     "single precision": (np.cumsum(RNG.normal(size=N)).astype(np.float32).astype(np.float64), 4.1),
     "sums of decimals": (WALK / 10 + 0.1 + 0.2, 1.3),
+    "a step below zero among decimals": (np.where(np.arange(N) == 9, -5e-324, WALK), 0.8),
     "random doubles": (RNG.normal(size=N), 7.3),
     "random words": (RNG.integers(0, 2**64, N, dtype=np.uint64).view(np.float64), 8.1),
     "a constant": (np.full(N, np.pi), 0.05),

@@ -16,10 +16,10 @@ from ..batch import Batch
 from ..errors import BadInput
 from ..schema import Schema
 from .kernels import bulk, packed, plans, ranged, ranging
+from .plain import Columns
 from .priors import Prior
 
 CompiledName = Literal["bitpack", "range"]
-Columns = tuple[npt.NDArray[np.int64], tuple[npt.NDArray[Any], ...], tuple[npt.NDArray[np.bool_] | None, ...]]
 
 PADDING = bytes(8)  # the kernels may read, but not use, so many bytes past the end
 _CODES: dict[CompiledName, int] = {"bitpack": bulk.BITPACK, "range": bulk.RANGE}

@@ -8,7 +8,7 @@ Section numbers are those of docs/frame.md.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -18,10 +18,9 @@ from ..errors import BadInput
 from ..schema import Schema
 from .kernels.hazards import CLASS_MAX, CLASS_MIN, HAZARDS, START_MAX, START_MIN
 from .kernels.heads import STARTS
+from .plain import Columns
 from .priors import Prior
 from .varint import take_varint, unzigzag
-
-Columns = tuple[npt.NDArray[np.int64], tuple[npt.NDArray[Any], ...], tuple[npt.NDArray[np.bool_] | None, ...]]
 
 _U64 = 2**64 - 1
 _INTEGERS, _DECIMALS, _BINARY, _SINGLE_DECIMALS, _SINGLES, _NEAR_DECIMALS, _ORDERED, _SPLIT = range(8)
@@ -155,6 +154,24 @@ def _undo_transform(x: list[int], stride: int, offset: int, table: list[int] | N
     return [table[value] for value in x]
 
 
+def _exceptions(
+    m: int, number: Callable[[], int], word: Callable[[], int], bad: Callable[[str], BadInput]
+) -> list[tuple[int, int]]:
+    """(place, word) of each value that the model does not give back."""
+    count = number()
+    if not 1 <= count <= m:
+        raise bad("its exceptions are damaged")
+    found: list[tuple[int, int]] = []
+    place = 0
+    for i in range(count):
+        gap = number()
+        if gap >= m - place or (i and gap == 0):
+            raise bad("its exceptions are damaged")
+        place += gap
+        found.append((place, word()))
+    return found
+
+
 # Section 5: the bit-packed codec.
 
 
@@ -233,7 +250,9 @@ class _Packed:
         cap = {_BINARY: 31, _INTEGERS: 0, _SINGLES: 0, _ORDERED: 0, _SPLIT: 0}.get(kind, 15)
         if exponent > cap or (kind == _INTEGERS) != (kind_of != "float64") or transform > 2:
             raise self.bad("its form does not suit the column")
-        strangers = self.exceptions(m) if form & 0x40 else []
+        strangers: list[tuple[int, int]] = []
+        if form & 0x40:
+            strangers = _exceptions(m, self.number, lambda: int.from_bytes(self.take(8), "little"), self.bad)
         stride = offset = 0
         table = None
         if transform == 1:
@@ -258,20 +277,6 @@ class _Packed:
         for place, word in strangers:
             words[place] = word
         return mask, words
-
-    def exceptions(self, m: int) -> list[tuple[int, int]]:
-        count = self.number()
-        if not 1 <= count <= m:
-            raise self.bad("its exceptions are damaged")
-        found: list[tuple[int, int]] = []
-        place = 0
-        for i in range(count):
-            gap = self.number()
-            if gap >= m - place or (i and gap == 0):
-                raise self.bad("its exceptions are damaged")
-            place += gap
-            found.append((place, int.from_bytes(self.take(8), "little")))
-        return found
 
     def finish(self) -> None:
         if self.pos != len(self.data):
@@ -458,7 +463,9 @@ class _Ranged:
         exponent = self.tree(_EXPONENT, 5) if kind in (_DECIMALS, _BINARY, _SINGLE_DECIMALS, _NEAR_DECIMALS) else 0
         if exponent > (31 if kind == _BINARY else 15):
             raise self.bad("its head does not suit the column")
-        strangers = self.exceptions(m) if self.flag(_STRANGE) else []
+        strangers: list[tuple[int, int]] = []
+        if self.flag(_STRANGE):
+            strangers = _exceptions(m, lambda: self.number(_OTHER), lambda: self.plain(64), self.bad)
         transform = self.tree(_TRANSFORM, 2)
         stride = offset = 0
         table = None
@@ -487,20 +494,6 @@ class _Ranged:
         for place, word in strangers:
             words[place] = word
         return words
-
-    def exceptions(self, m: int) -> list[tuple[int, int]]:
-        count = self.number(_OTHER)
-        if not 1 <= count <= m:
-            raise self.bad("its exceptions are damaged")
-        found: list[tuple[int, int]] = []
-        place = 0
-        for i in range(count):
-            gap = self.number(_OTHER)
-            if gap >= m - place or (i and gap == 0):
-                raise self.bad("its exceptions are damaged")
-            place += gap
-            found.append((place, self.plain(64)))
-        return found
 
     def finish(self) -> None:
         if self.front > len(self.data) + 12:

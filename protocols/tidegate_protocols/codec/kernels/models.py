@@ -127,7 +127,7 @@ def to_integers(v, u, m, kind, e, x, extra, strange):
         fits = abs(r) < _EXACT and u[i] != np.uint64(1 << 63)
         if fits:
             if kind == NEAR_DECIMALS:
-                quotient[i] = r / p
+                quotient[i] = (r + 0.0) / p  # as the decoder forms it from an integer: never -0.0
                 near = ordered(u[i]) - ordered(np.uint64(extra[i]))
                 fits = -_NEAR <= near <= _NEAR
                 extra[i] = near if fits else 0
