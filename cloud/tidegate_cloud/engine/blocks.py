@@ -39,15 +39,25 @@ def read_frames(records: Sequence[Record], schemas: Mapping[bytes, Schema]) -> I
 
 
 def blocks_of(admitted: Sequence[Admitted]) -> list[Block]:
-    """One block per schema, each with its scans in order of the records."""
-    by_schema: dict[bytes, list[Admitted]] = {}
+    """Blocks, to be processed one after the other: the scans of a device follow in the order of the records.
+
+    A block holds one schema. A device that changes its schema within the micro-batch goes on in a later round of
+    blocks, so that what it sent first is processed first.
+    """
+    rounds: dict[str, tuple[int, bytes]] = {}
+    groups: dict[tuple[int, bytes], list[Admitted]] = {}
     for item in admitted:
-        by_schema.setdefault(item.batch.schema.fingerprint, []).append(item)
+        fingerprint = item.batch.schema.fingerprint
+        number, before = rounds.get(item.batch.device, (0, fingerprint))
+        if before != fingerprint:
+            number += 1
+        rounds[item.batch.device] = (number, fingerprint)
+        groups.setdefault((number, fingerprint), []).append(item)
     return [
         block_of(
             [item.batch for item in items],
             gaps=[item.gap for item in items],
             messages=[item.message for item in items],
         )
-        for items in by_schema.values()
+        for _, items in sorted(groups.items(), key=lambda group: group[0][0])
     ]
