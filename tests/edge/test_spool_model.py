@@ -129,7 +129,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
         async def work() -> None:
             database = self.spool.database
-            self.spool._lock_file.close()  # type: ignore[union-attr]
+            self.spool._folder.release()
             await database.close()
             if self.spool._timer is not None:
                 self.spool._timer.cancel()

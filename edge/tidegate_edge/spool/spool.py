@@ -28,7 +28,6 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import sqlite3
 from collections import deque
@@ -36,7 +35,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO
 
 import msgspec
 from tidegate_protocols.errors import BadInput
@@ -44,8 +42,9 @@ from tidegate_protocols.ids import check_device_id
 from tidegate_protocols.scan import Value
 from tidegate_protocols.schema import Schema
 
-from ..clock import Clock, is_set
+from ..clock import Clock
 from .books import Books, SourceBook
+from .folder import Folder
 from .rows import ROW_OVERHEAD, Chunk, Stream, encode_chunk
 from .store import REJECTS_MAX, Database, Evicted, Transaction, apply, open_database, prepare
 
@@ -108,7 +107,7 @@ class Spool:
         self._max_bytes = max_bytes
         self._commit_s = commit_s
         self._database: Database | None = None
-        self._lock_file: IO[bytes] | None = None
+        self._folder = Folder(directory)
         self._streams: dict[tuple[str, bytes], Stream] = {}
         self._by_number: dict[int, Stream] = {}
         self._live_books: dict[str, SourceBook] = {}
@@ -136,7 +135,7 @@ class Spool:
         the folder cannot be used or another agent uses it.
         """
         spool = cls(directory, clock, max_bytes, commit_s)
-        spool._claim()
+        spool._folder.claim()
         path = directory / "spool.db"
         try:
             await spool._open_file(path)
@@ -146,34 +145,17 @@ class Spool:
         except (sqlite3.DatabaseError, BadInput, msgspec.DecodeError, KeyError) as error:
             await spool._close_file()
             log.error("%s is damaged, a new spool is begun: %s", path, error)
-            spool._put_aside(path)
+            spool._folder.put_aside(path, clock.wall_us())
             await spool._open_file(path)
         return spool
-
-    def _claim(self) -> None:
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            self._lock_file = (self.directory / "lock").open("wb")
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BadInput("another agent uses this folder", where=str(self.directory), hint="stop it first") from None
-        except OSError as error:
-            raise BadInput(f"cannot be used: {error.strerror}", where=str(self.directory)) from None
-
-    def _put_aside(self, path: Path) -> None:
-        aside = f"{path.name}.damaged-{self.clock.wall_us() // 1_000_000}"
-        for suffix in ("", "-wal", "-shm"):
-            file = path.with_name(path.name + suffix)
-            if file.exists():
-                file.rename(path.with_name(aside + suffix))
 
     async def _open_file(self, path: Path) -> None:
         database = open_database(path)
         await database
         self._database = database
-        self.state = await database.run(partial(prepare, epoch=self._new_epoch()))
+        self.state = await database.run(partial(prepare, epoch=self._folder.new_epoch(self.clock.wall_us())))
         self.epoch = int(self.state["epoch"])
-        self._write_epoch(self.epoch)
+        self._folder.write_epoch(self.epoch)
         await database.run(self._load)
 
     async def _close_file(self) -> None:
@@ -183,24 +165,7 @@ class Spool:
 
     async def _release(self) -> None:
         await self._close_file()
-        if self._lock_file is not None:
-            self._lock_file.close()
-
-    def _new_epoch(self) -> int:
-        """Higher than any before: seconds since 1970 where the clock is set, so that it also is on a new card."""
-        try:
-            last = int((self.directory / "epoch").read_text("ascii"))
-        except (OSError, ValueError):
-            last = 0
-        now_us = self.clock.wall_us()
-        return max(last + 1, now_us // 1_000_000 if is_set(now_us) else 1)
-
-    def _write_epoch(self, epoch: int) -> None:
-        path = self.directory / "epoch"
-        if not path.exists() or path.read_text("ascii") != str(epoch):
-            draft = path.with_suffix(".new")
-            draft.write_text(str(epoch), "ascii")
-            draft.replace(path)
+        self._folder.release()
 
     def _load(self, connection: sqlite3.Connection) -> None:
         schemas = {mark: Schema.from_json(text) for mark, text in connection.execute("SELECT * FROM schema")}
