@@ -356,12 +356,13 @@ class _Ranged:
         return bit
 
     def plain(self, width: int) -> int:
+        if self.back + width > 8 * len(self.data):
+            raise self.bad("the bytes end before it does")
         value = 0
         for i in range(width):
-            place = len(self.data) - 1 - (self.back >> 3)
-            if place >= 0:
-                value |= (self.data[place] >> (self.back & 7) & 1) << i
-            self.back += 1
+            byte = self.data[len(self.data) - 1 - (self.back + i >> 3)]
+            value |= (byte >> (self.back + i & 7) & 1) << i
+        self.back += width
         return value
 
     def flag(self, slot: int) -> int:
@@ -434,8 +435,6 @@ class _Ranged:
                 if m == self.n:
                     raise self.bad("its head does not suit the column")
             words = self.values(m, kind_of) if m else []
-        if (self.back + 7) // 8 > len(self.data):
-            raise self.bad("the bytes end before it does")
         return mask, words
 
     def following(self, prior: Prior) -> list[int]:
