@@ -7,7 +7,7 @@ had not been there, except that its stream's next scan is told a gap (rules 14 a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,15 +43,18 @@ class Chain:
         self.states = tuple(operator.new_state() for operator in operators)
         self.control = control
 
-    def run(self, block: Block, learnt_us: Sequence[int]) -> tuple[list[Finding], list[Failure], set[str]]:
+    def run(
+        self, block: Block, learnt_us: Sequence[int], failed: Set[str] = frozenset()
+    ) -> tuple[list[Finding], list[Failure], set[str]]:
         """What the operators find in a block; the records that failed; devices whose next frame must be told a gap.
 
-        `learnt_us[i]` is the append time of record i.
+        `learnt_us[i]` is the append time of record i. `failed`: devices whose last record under this schema failed in
+        an earlier block of the micro-batch.
         """
         findings: list[Finding] = []
         failures: list[Failure] = []
         # Devices whose last record failed. What the next half holds of them begins with a gap.
-        broken: set[int] = set()
+        broken = {number for number, name in enumerate(block.devices) if name in failed}
         todo = [block]
         while todo:
             part = todo.pop()
@@ -72,7 +75,7 @@ class Chain:
             else:
                 first = part.message < messages[len(messages) // 2]
                 todo += (part.take(~first), part.take(first))  # the first half is popped first
-        return findings, failures, {block.devices[device] for device in broken}
+        return findings, failures, set(failed - set(block.devices)) | {block.devices[device] for device in broken}
 
     def _attempt(self, block: Block) -> list[EventColumns] | tuple[str, Exception]:
         """What each operator finds; or, with all rows as before, the operator that raised and what."""

@@ -109,13 +109,16 @@ class TelemetryLogic:
         admitted = self._admit(turn)
         learnt_us = [record.append_us for record in turn.records]
         findings = []
+        broken: dict[bytes, set[str]] = {}
         for block in blocks_of(admitted):
-            found, failures, broken = self._chain.run(block, learnt_us)
+            schema = block.schema.fingerprint
+            found, failures, broken[schema] = self._chain.run(block, learnt_us, broken.get(schema, set()))
             findings += found
             for failure in failures:
                 turn.bury(turn.records[failure.message], "operator", failure.error, failure.operator)
-            for device in broken:
-                self._devices[device].cursor(block.schema.fingerprint).broken = True
+        for schema, devices in broken.items():
+            for device in devices:
+                self._devices[device].cursor(schema).broken = True
         findings.sort(key=lambda finding: finding.place)
         turn.count("events", len(findings))
         events = [Output(EVENTS.name, f.event.device.encode(), EVENT.encode(f.event)) for f in findings]
@@ -172,7 +175,8 @@ class TelemetryLogic:
                 turn.waiting.append(waiting(record, RETRY.name))
                 turn.touch(row.partition, device)
                 continue
-            hole = (read.epoch, read.seq) > (cursor.epoch, cursor.next)
+            # A stream's beginning, in a new epoch too, is a gap to operators but nothing that is known to be missing.
+            hole = read.epoch == cursor.epoch and read.seq > cursor.next
             new, gap = cursor.admit(read)
             turn.count("duplicates", len(read) - (0 if new is None else len(new)))
             if new is not None:
