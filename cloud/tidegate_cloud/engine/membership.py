@@ -1,11 +1,15 @@
 """An instance's place in its consumer group, and its partitions as tasks.
 
 A task is one partition number of all co-partitioned inputs. It is assigned when the group gave it every one of them,
-and taken once its state is in memory; only a taken task yields records. Assigned partitions are paused until then.
+and taken once its state is in memory; only a taken task yields records.
 
 The group runs by KIP-848 (``group.protocol=consumer``) with the range assignor, which gives equal partition numbers of
 several topics to the same member. Rebalance callbacks run inside `poll`, where no transaction is ever open: dropping
 the task is all that a revocation needs.
+
+Two consumers: one is the group's member and never fetches; the other belongs to no group and reads what is taken, from
+exactly where the state says. (One consumer would have to be paused, sought and resumed instead; librdkafka 2.16 can
+lose a seek that meets the check of a new leader's epoch, and then never fetches again.)
 """
 
 from __future__ import annotations
@@ -60,15 +64,16 @@ class Membership:
         self.client_id = client_id
         self.tasks: dict[int, Task] = {}
         self._dropped = dropped
-        self._consumer = Consumer(
-            client_settings(bootstrap, client_id)
+        shared = client_settings(bootstrap, client_id) | {
+            "group.id": group,
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+        }
+        self._member = Consumer(shared | {"group.protocol": "consumer", "group.remote.assignor": "range"})
+        self._reader = Consumer(
+            shared
             | {
-                "group.id": group,
-                "group.protocol": "consumer",
-                "group.remote.assignor": "range",
-                "enable.auto.commit": False,
                 "enable.partition.eof": True,
-                "isolation.level": "read_committed",
                 # An offset that has expired must not turn silently into another one.
                 "auto.offset.reset": "error",
                 "fetch.wait.max.ms": 100,
@@ -80,14 +85,13 @@ class Membership:
 
     def join(self) -> None:
         """Ask for partitions; they come during `poll`."""
-        self._consumer.subscribe(
+        self._member.subscribe(
             list(self.topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
         )
 
     def _assigned(self, consumer: Consumer, parts: list[TopicPartition]) -> None:
         for part in parts:
-            # Where to start is known once the state is; until then nothing is fetched.
-            part.offset = OFFSET_END
+            part.offset = OFFSET_END  # nothing is fetched here, so nothing need be looked up
         consumer.incremental_assign(parts)
         consumer.pause(parts)
         for part in parts:
@@ -117,28 +121,33 @@ class Membership:
         task.ends.clear()
         task.needed.clear()
         task.taken = True
-        for topic, offset in positions.items():
-            self._consumer.seek(TopicPartition(topic, task.partition, offset))
-        self._consumer.resume([TopicPartition(topic, task.partition) for topic in positions if topic not in held])
+        self._read(task, [topic for topic in positions if topic not in held])
+
+    def _read(self, task: Task, topics: Sequence[str]) -> None:
+        self._reader.incremental_assign(
+            [TopicPartition(topic, task.partition, task.positions[topic]) for topic in topics]
+        )
+
+    def _leave(self, task: Task, topics: Sequence[str]) -> None:
+        self._reader.incremental_unassign([TopicPartition(topic, task.partition) for topic in topics])
 
     def hold(self, task: Task, topic: str, hold: bool) -> None:
         """Stop or go on reading a side input of a taken task, from where it is needed."""
         task.positions[topic] = task.to_commit()[topic]
-        part = [TopicPartition(topic, task.partition, task.positions[topic])]
         if hold:
             task.held.add(topic)
-            self._consumer.pause(part)
+            self._leave(task, [topic])
         else:
             task.held.discard(topic)
-            self._consumer.seek(part[0])
-            self._consumer.resume(part)
+            task.ends.pop(topic, None)
+            self._read(task, [topic])
 
     def forget(self, task: Task) -> None:
         """The task's state is no longer in memory: nothing of it is yielded until it begins again."""
         if task.taken:
             task.taken = False
+            self._leave(task, [topic for topic in task.positions if topic not in task.held])
             task.positions.clear()
-            self._consumer.pause([TopicPartition(topic, task.partition) for topic in task.assigned])
             self._dropped(task.partition)
 
     def poll(self, count: int, wait_s: float) -> list[Message]:
@@ -147,9 +156,11 @@ class Membership:
         Waits up to `wait_s` when there are none. Raises Halt when the log has expired under a task's position, Aborted
         when a side input has, and KafkaException for what does not heal.
         """
+        for news in take(self._member, 100, 0):  # partitions come and go in here
+            if (error := news.error()) is not None:
+                self._notice(news, error)
         messages = []
-        # Rebalances happen inside; what was fetched for a task before it went is dropped below.
-        for message in take(self._consumer, count, wait_s):
+        for message in take(self._reader, count, wait_s):
             error = message.error()
             if error is not None:
                 self._notice(message, error)
@@ -189,20 +200,18 @@ class Membership:
             for topic, position in task.positions.items():
                 high = position
                 if task.ends.get(topic, -1) < position or topic in task.held:
-                    watermarks = self._consumer.get_watermark_offsets(
-                        TopicPartition(topic, task.partition), cached=True
-                    )
+                    watermarks = self._reader.get_watermark_offsets(TopicPartition(topic, task.partition), cached=True)
                     high = max(position, watermarks[1] if watermarks else 0)
                 lags[Part(topic, task.partition)] = high - position
         return lags
 
     def metadata(self) -> Any:
         """Who we are in the group right now, as `send_offsets_to_transaction` wants it."""
-        return self._consumer.consumer_group_metadata()
+        return self._member.consumer_group_metadata()
 
     def member_id(self) -> str:
         """Our name in the group; it stays the same for the life of this object."""
-        return str(self._consumer.memberid())
+        return str(self._member.memberid())
 
     def parts(self, tasks: Sequence[Task]) -> list[Part]:
         """Every partition of every input of these tasks."""
@@ -210,7 +219,8 @@ class Membership:
 
     def close(self) -> None:
         """Leave the group."""
-        self._consumer.close()
+        self._member.close()
+        self._reader.close()
 
 
 def expired(topic: str, partition: int, wanted: int | None, first: int | None) -> str:

@@ -26,7 +26,10 @@ _log = logging.getLogger(__name__)
 TIMEOUT_S = 5.0
 _CALL_S = 5.0
 _GRACE_S = 2.0
-_GIVE_UP_S = 120.0
+# A producer whose coordinator went away may never find it again. A new one does, and what the old one left undone the
+# broker ends by itself, so it is not insisted on for long.
+_GIVE_UP_S = 10.0
+_OPEN_S = 120.0
 
 
 class Transactions:
@@ -47,7 +50,19 @@ class Transactions:
         Once `stop` is set, no call is tried again for long.
         """
         self._stop = stop or self._stop
-        self._producer = kafka.producer(
+        deadline = self._clock.monotonic() + _OPEN_S
+        while True:
+            self._producer = self._new()
+            try:
+                self._insist(self._producer.init_transactions, _CALL_S)
+            except KafkaException as error:
+                if not error.args[0].retriable() or self._clock.monotonic() > deadline or self._stop.is_set():
+                    raise
+            else:
+                return
+
+    def _new(self) -> Producer:
+        return kafka.producer(
             self._bootstrap,
             self.transactional_id,
             {
@@ -59,7 +74,6 @@ class Transactions:
                 "message.max.bytes": 2 * 2**20,
             },
         )
-        self._insist(self._producer.init_transactions, _CALL_S)
 
     def commit(self, outputs: Iterable[Output], offsets: Sequence[TopicPartition], group: Any) -> None:
         """Produce `outputs` and commit `offsets` for the group that `group` describes, in one transaction.
