@@ -23,7 +23,7 @@ from tidegate_sim.records import Record
 
 from tests.support.wait import until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 class Demo:
@@ -65,7 +65,7 @@ class Demo:
             assert self.process.poll() is None, self.output
             return "The page is at" in self.output
 
-        until(up, timeout=120, what="the demo to say where its page is")
+        until(up, timeout=300, what="the demo to say where its page is")
         assert f"http://127.0.0.1:{self.port}/" in self.output
         return self
 
