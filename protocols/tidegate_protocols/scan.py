@@ -61,7 +61,7 @@ def as_value(channel: Channel, value: object) -> Value:
             try:
                 return float(value)
             except OverflowError:
-                return None
+                raise BadInput("out of the range of a double", where=f"channel {channel.name!r}") from None
         if (isinstance(value, int) or value.is_integer()) and INT64_MIN <= value <= INT64_MAX:
             return int(value)
     raise BadInput(f"{str(value)[:40]!r} is not a value of type {channel.type}", where=f"channel {channel.name!r}")

@@ -160,5 +160,8 @@ def _channel_of(field: Any, schema_name: str) -> Channel:
         value = field.get(key)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise BadInput(f"{key} is not a number", where=where)
-        numbers[key] = None if value is None else float(value)
+        try:
+            numbers[key] = None if value is None else float(value)
+        except OverflowError:
+            raise BadInput(f"{key} is out of the range of a double", where=where) from None
     return Channel(name, _TYPE_OF[kind[1]], unit, **numbers)

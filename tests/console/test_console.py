@@ -289,10 +289,22 @@ def test_what_is_wrong_with_a_request_is_said_by_field(stage: Stage):
         assert field in answer.json()["detail"]
         assert set(answer.json()) == {"detail"}
     assert console.http.post(f"/api/v1/alerts/{name}/commands", content=b"{").status_code == 422
+    for body in (
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"until_us":' + b"9" * 30 + b"}",
+        b'{"seen_version":' + b"9" * 30 + b"}",
+    ):
+        answer = console.http.post(f"/api/v1/alerts/{name}/commands", content=body)
+        assert answer.status_code == 422, (body[:20], answer.text)
+    for path in ("/%00", "/a%00b", "/" + "a" * 5000):
+        assert console.http.get(path).status_code in (200, 404), path[:10]
     assert console.command("0" * 32, "acknowledge", "k2").status_code == 404
     elsewhere = {"origin": "http://evil.example"}
     assert console.http.post(f"/api/v1/alerts/{name}/commands", json=good, headers=elsewhere).status_code == 403
-    assert console.http.get("/api/v1/alerts", params={"state": "odd"}).status_code == 422
+    answer = console.http.get("/api/v1/alerts", params={"state": "odd"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("state: ")
     assert console.http.get("/api/v1/devices/none/series", params={"channel": "t"}).status_code == 404
     assert console.http.get("/api/v1/stream", params={"from": "nonsense"}).status_code == 422
     assert console.http.get("/api/v1/nothing").status_code == 404

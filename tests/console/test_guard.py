@@ -60,3 +60,7 @@ async def test_every_answer_forbids_what_comes_from_elsewhere():
         assert "default-src 'self'" in policy
         assert "unsafe" not in policy
         assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_a_user_name_before_the_host_is_no_host():
+    assert (await ask("GET", {"host": "evil.example@127.0.0.1"})).status_code == 403

@@ -181,3 +181,10 @@ def test_a_pack_is_of_one_device() -> None:
         encode_senml(a, b)
     with pytest.raises(Misuse):
         encode_senml(Scan("a", schema, NOW, (None, None, None)))
+
+
+@pytest.mark.parametrize("field", ["v", "s", "bv", "bs", "t", "bt"])
+def test_an_integer_that_no_double_can_hold_is_refused(field: str) -> None:
+    record = {"bn": "d:", "n": "a", "v": 1} | {field: 10**400}
+    with pytest.raises(BadInput, match="range"):
+        parse_senml(json.dumps([{"bn": "d:", "bv": 1.5, "bs": 0.5, "n": "b", "v": 1}, record]).encode())

@@ -192,7 +192,7 @@ def problem(_request: Request[Any, Any, Any], error: HTTPException) -> Response[
     if code == 400:
         code = 422
         places = [
-            f"{place.get('key') or 'body'}: {place.get('message', '')}"
+            f"{_field(place)}: {place.get('message', '')}"
             for place in (error.extra if isinstance(error.extra, list) else [])
             if isinstance(place, dict)
         ]
@@ -201,3 +201,14 @@ def problem(_request: Request[Any, Any, Any], error: HTTPException) -> Response[
 
 
 HANDLERS = (snapshot, devices, device_by_id, series, alerts, alert_by_id, command, status)
+
+
+def _field(place: dict[str, Any]) -> str:
+    """The name by which the caller knows what is wrong: Litestar calls the body `data`, and a query by its variable."""
+    key = str(place.get("key") or "body")
+    return {"data": "body", "alert_state": "state"}.get(key, key)
+
+
+def unreadable(_request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    """A body that is not JSON, or not JSON that anybody can mean."""
+    return Response(Problem(f"the body cannot be read: {type(error).__name__}"), status_code=422)

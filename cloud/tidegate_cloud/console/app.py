@@ -57,7 +57,13 @@ def create_app(console: ConsoleService, *, names: Iterable[str] = (), static: Pa
     app = Litestar(
         [routes, api.healthz, _page_handler(static)],
         dependencies={"console": Provide(provide, sync_to_thread=False)},
-        exception_handlers={HTTPException: api.problem},
+        exception_handlers={
+            HTTPException: api.problem,
+            # What msgspec lets through of bodies that nobody can mean.
+            RecursionError: api.unreadable,
+            UnicodeError: api.unreadable,
+            OverflowError: api.unreadable,
+        },
         openapi_config=OpenAPIConfig(
             title="Tidegate console",
             version="1",
@@ -122,8 +128,12 @@ def _page_handler(static: Path) -> HTTPRouteHandler:
 
     @get(["/", "/{path:path}"], include_in_schema=False, sync_to_thread=False)
     def page(path: str = "/") -> File:
-        wanted = (static / path.lstrip("/")).resolve()
-        if not (wanted.is_relative_to(static) and wanted.is_file()):
+        try:
+            wanted = (static / path.lstrip("/")).resolve()
+            found = wanted.is_relative_to(static) and wanted.is_file()
+        except (ValueError, OSError):  # no file can have such a name
+            found = False
+        if not found:
             # Ids of devices may hold dots, names of files do; nothing else here does.
             is_file = "." in Path(path).name and not path.startswith(("/devices/", "/alerts/"))
             if path.startswith(("/api/", "/schema")) or is_file:

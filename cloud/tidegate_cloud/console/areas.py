@@ -50,7 +50,7 @@ class Areas:
 def _feature(fence: Fence) -> dict[str, Any]:
     try:
         geometry = msgspec.json.decode(fence.geometry)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise BadInput(f"its geometry is not JSON: {error}", where=f"fence {fence.id}") from None
     if not isinstance(geometry, dict) or not isinstance(geometry.get("type"), str):
         raise BadInput("its geometry is not GeoJSON", where=f"fence {fence.id}")

@@ -77,6 +77,8 @@ class Guard:
         return ""
 
     def _is_ours(self, host: str) -> bool:
+        if "@" in host:  # a user's name before it, which no browser sends
+            return False
         try:
             name = (urlsplit(f"//{host}").hostname or "").lower()
         except ValueError:

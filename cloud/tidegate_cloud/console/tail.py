@@ -233,6 +233,8 @@ class Tail:
         except BadInput as error:
             place = f"{message.topic()}[{message.partition()}]@{message.offset()}"
             _log.warning("left out: %s", error.at(place))
+        except Exception:  # one record that we read wrongly must not end the reader, for it would come again for ever
+            _log.exception("left out: %s[%d]@%d", message.topic(), message.partition(), message.offset())
 
     def _schema(self, value: bytes | None) -> None:
         if value is None:

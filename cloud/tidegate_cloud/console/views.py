@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 from tidegate_protocols.alerts import Alert, Transition
+from tidegate_protocols.scan import INT64_MAX, TS_MAX_US
 
 
 class Reading(Struct):
@@ -123,9 +124,10 @@ class CommandBody(Struct, forbid_unknown_fields=True):
     who: Who
     id: Key
     why: Why = ""
-    until_us: int | None = None
+    until_us: Annotated[int, Meta(ge=0, le=TS_MAX_US)] | None = None
     seen_version: (
-        Annotated[int, Meta(ge=0, description="The alert's version that the person was looking at")] | None
+        Annotated[int, Meta(ge=0, le=INT64_MAX, description="The alert's version that the person was looking at")]
+        | None
     ) = None
 
 

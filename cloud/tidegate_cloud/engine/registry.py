@@ -35,13 +35,18 @@ class Registry:
     def apply(self, records: Sequence[Record]) -> int:
         """Apply records in order. Returns how many could not be read; each is logged with its place."""
         refused = 0
-        newest = {(record.topic, record.key): record for record in records}
-        for record in newest.values():
-            try:
-                self._appliers[record.topic]((record.key or b"").decode(), record.value)
-            except (BadInput, UnicodeDecodeError) as error:
-                refused += 1
-                _log.warning("%s@%d is left out: %s", record.topic, record.offset, error)
+        by_key: dict[tuple[str, bytes | None], list[Record]] = {}
+        for record in records:
+            by_key.setdefault((record.topic, record.key), []).append(record)
+        for versions in by_key.values():
+            # The newest that can be read counts, as it would have had they come one by one.
+            for record in reversed(versions):
+                try:
+                    self._appliers[record.topic]((record.key or b"").decode(), record.value)
+                    break
+                except (BadInput, UnicodeDecodeError) as error:
+                    refused += 1
+                    _log.warning("%s@%d is left out: %s", record.topic, record.offset, error)
         return refused
 
     def _schema(self, key: str, value: bytes | None) -> None:
@@ -57,16 +62,28 @@ class Registry:
         if value is None:
             self.control.remove_fence(key)
         else:
-            self.control.put_fence(FENCE.decode(value))
+            fence = FENCE.decode(value)
+            _check_key(key, fence.id)
+            self.control.put_fence(fence)
 
     def _rule(self, key: str, value: bytes | None) -> None:
         if value is None:
             self.control.remove_rule(key)
         else:
-            self.control.put_rule(RULE.decode(value))
+            rule = RULE.decode(value)
+            _check_key(key, rule.id)
+            self.control.put_rule(rule)
 
     def _device(self, key: str, value: bytes | None) -> None:
         if value is None:
             self.control.remove_device(key)
         else:
-            self.control.put_device(DEVICE.decode(value))
+            device = DEVICE.decode(value)
+            _check_key(key, device.id)
+            self.control.put_device(device)
+
+
+def _check_key(key: str, name: str) -> None:
+    """A record under another key than its id could never be replaced or removed."""
+    if key != name:
+        raise BadInput(f"the key is {key[:80]!r}; the record's id is {name[:80]!r}")

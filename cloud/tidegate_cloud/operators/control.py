@@ -12,6 +12,8 @@ from tidegate_protocols.registry import Device, Fence, Rule
 
 from .fence_book import FenceBook
 
+ID_MAX = 256  # bytes
+
 
 class Control:
     """Fences, rules and devices by id. Read by operators; changed by whoever runs them, between blocks.
@@ -28,6 +30,7 @@ class Control:
 
     def put_fence(self, fence: Fence) -> None:
         """Add or replace a fence. Raises BadInput, and leaves what was, when its shape is not valid."""
+        check_id(fence.id)
         self.book.put(fence)
         self.fences[fence.id] = fence
         self.edition += 1
@@ -65,8 +68,15 @@ class Control:
         return "" if device is None else device.group
 
 
+def check_id(name: str) -> None:
+    """Raise BadInput for an id that rows of state and ids of events have no room for."""
+    if not 1 <= len(name.encode()) <= ID_MAX:
+        raise BadInput(f"an id of {len(name.encode())} bytes", where=name[:40], hint=f"1 to {ID_MAX} are allowed")
+
+
 def check_rule(rule: Rule) -> None:
     """Raise BadInput, naming the field, for a rule that cannot be applied."""
+    check_id(rule.id)
     where = f"rule {rule.id!r}"
     if rule.low is None and rule.high is None:
         raise BadInput("neither low nor high is given", where=where)

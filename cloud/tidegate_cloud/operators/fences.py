@@ -144,7 +144,7 @@ def _position(value: Any, where: str, place: str) -> tuple[float, float]:
         not isinstance(value, list)
         or len(value) < 2
         or any(isinstance(number, bool) or not isinstance(number, int | float) for number in value)
-        or not all(math.isfinite(number) for number in value[:2])
+        or not all(abs(number) < 1e9 for number in value[:2])  # neither NaN nor an integer too large for a double
     ):
         raise BadInput(f"{place} is not a position [longitude, latitude]", where=where)
     lon, lat = float(value[0]), float(value[1])

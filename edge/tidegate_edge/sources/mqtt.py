@@ -224,6 +224,9 @@ class MqttSource:
                 scans = self._read(route, device, topic, payload)
             except BadInput as error:
                 self._intake.refuse(self._settings.label, topic, error, payload)
+            except Exception as error:  # a parser's bug must not hold up the stream: the broker would send it for ever
+                log.exception("%s: a message on %s broke its parser", self._settings.label, topic)
+                self._intake.refuse(self._settings.label, topic, BadInput(f"broke its parser: {error!r}"), payload)
             else:
                 self._intake.take(self._settings.label, scans)
         if message.qos:
@@ -234,7 +237,7 @@ class MqttSource:
         try:
             route, device = self._route(topic)
             return len(self._read(route, device, topic, payload)) if route.sparkplug is None else 1
-        except BadInput:
+        except Exception:  # it was refused, whatever it raised
             return 1
 
     def _read(self, route: _Route, device: str | None, topic: str, payload: bytes) -> list[Scan]:

@@ -91,6 +91,10 @@ def parse_senml(
     return [scan for name, items in by_device.items() for scan in _scans(device or name, items, schema_name)]
 
 
+# JSON's integers have no end; beyond this one they cannot become a double.
+_INT_MAX = 2**1023
+
+
 def _check(record: Any, base: dict[str, Any]) -> None:
     """Whether the fields of a record are of the types that the RFC gives them; then take in its base fields."""
     if not isinstance(record, dict):
@@ -101,6 +105,8 @@ def _check(record: Any, base: dict[str, Any]) -> None:
         if kind == "number":
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise BadInput(f"{key} is not a number")
+            if isinstance(value, int) and abs(value) > _INT_MAX:
+                raise BadInput(f"{key} is out of the range of a double")
         elif kind == "text":
             if not isinstance(value, str):
                 raise BadInput(f"{key} is not text")
