@@ -177,12 +177,13 @@ def test_what_cannot_be_read_is_counted_kept_and_in_nobodys_way(
     fresh_kafka: KafkaNode, start_agent: Start, publisher: Publisher
 ) -> None:
     agent = start_agent(fresh_kafka.bootstrap)
-    for payload in (b"", b"{not json", b"[]", b"\xff\xfe", b'[{"n":"x","v":"text"}]'):
+    too_large = b'[{"bv":1.5,"n":"a","v":1' + b"0" * 400 + b"}]"
+    for payload in (b"", b"{not json", b"[]", b"\xff\xfe", b'[{"n":"x","v":"text"}]', too_large):
         publisher._client.publish("fleet/bus-1/senml", payload, qos=1)
     publisher._client.publish("fleet/not a device/senml", b'[{"n":"x","v":1}]', qos=1)
     publisher.publish(100)
     books = all_acknowledged(agent, 100)
-    assert books["sources"]["mqtt"]["rejected"] == 6
+    assert books["sources"]["mqtt"]["rejected"] == 7
     assert {reject["place"] for reject in books["rejects"]} == {"fleet/bus-1/senml", "fleet/not a device/senml"}
     assert bytes.fromhex(books["rejects"][1]["payload"]) == b"{not json"
 
