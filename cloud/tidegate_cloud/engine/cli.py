@@ -38,17 +38,13 @@ def processor(bootstrap: str, metrics_port: int, log_level: str, group: str, ins
     # Imported here, since operators bring numba with them.
     from tidegate_protocols.codec import backend
 
-    from tidegate_cloud.operators.deviation import Deviation
-    from tidegate_cloud.operators.geofence import Geofence
-    from tidegate_cloud.operators.limit import Limit
-    from tidegate_cloud.operators.operator import Operator
+    from tidegate_cloud.operators import default_operators
 
     from .telemetry import COUNTERS, TelemetryLogic
     from .warm import warm
 
-    operators: list[Operator] = [Geofence(), Limit(), Deviation()]
-    if backend.available():
-        backend.load()
+    operators = default_operators()
+    backend.prepare()  # in a child process: until its compiled decoders are there, the plain-Python one reads frames
     warm(operators)
     metrics = RunnerMetrics("processor", COUNTERS)
     runner = Runner(
