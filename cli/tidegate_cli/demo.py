@@ -18,10 +18,13 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
 from rich.table import Table
 from tidegate_cloud.admin import topics
 from tidegate_cloud.broker import fetch
 from tidegate_cloud.broker.cli import fetching
+from tidegate_cloud.broker.jars import is_fetched
 from tidegate_cloud.broker.ports import free_port, is_free
 from tidegate_protocols.errors import BadInput
 
@@ -29,6 +32,7 @@ from .demo_fleet import Fleet, Recording, Simulated, agent_sources, seed_registr
 from .supervisor import Service, ServiceFailed, Supervisor, end_leftovers, is_alive, read_run_file
 
 _POLL_S = 0.25
+_SERVICES = ("broker", "mqtt", "processor", "alerts", "console", "agent", "devices")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +114,23 @@ def _one_at_a_time(directory: Path, console: Console) -> Iterator[None]:
 def _run(settings: Settings, fleet: Fleet, console: Console) -> None:
     if not is_free(settings.port):
         raise BadInput(f"port {settings.port} on 127.0.0.1 is in use", where="the page", hint="choose another --port")
-    settings.directory.mkdir(parents=True, exist_ok=True)
+    try:
+        settings.directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f"the directory cannot be made: {error.strerror}",
+            where=str(settings.directory),
+            hint="choose another --dir",
+        ) from None
+    if not is_fetched() and not console.is_terminal:
+        console.print("Fetching Kafka, once…")
     with fetching() as progress:
         fetch(progress)
     _assets()
     fleet.prepare(settings.directory)
     end = _end_on_signals()
     supervisor = Supervisor(settings.directory)
+    supervisor.planned = list(_SERVICES)
     try:
         _start(settings, fleet, supervisor, end, console)
         _watch(supervisor, end, console)
@@ -128,6 +142,24 @@ def _run(settings: Settings, fleet: Fleet, console: Console) -> None:
     console.print("Everything has ended; the next start goes on from here.")
     if killed:
         raise ServiceFailed(f"{', '.join(killed)} did not end when told to and had to be killed")
+
+
+class _Steps:
+    """What is being done: a spinner on a terminal, elsewhere a line for each step."""
+
+    def __init__(self, console: Console, shown: Status) -> None:
+        self._console = console
+        self._shown = shown
+        self._last = ""
+
+    def say(self, step: str) -> None:
+        if step == self._last:
+            return
+        self._last = step
+        if self._console.is_terminal:
+            self._shown.update(escape(step))
+        else:
+            self._console.print(step, markup=False)
 
 
 class _Ended(Exception):
@@ -152,12 +184,16 @@ def _assets() -> None:
 
 def _start(settings: Settings, fleet: Fleet, supervisor: Supervisor, end: threading.Event, console: Console) -> None:
     directory = settings.directory
-    with console.status("Starting Kafka…") as shown:
+    with console.status("Starting…") as shown:
+        steps = _Steps(console, shown)
 
         def start(*services: Service) -> None:
-            names = ", ".join(service.name for service in services)
-            shown.update(f"Starting {names}…")
-            supervisor.start(*services, poll=lambda: _end_if(end))
+            def poll() -> None:
+                _end_if(end)
+                steps.say(_waiting_for(services))
+
+            steps.say(f"Starting {', '.join(service.name for service in services)}…")
+            supervisor.start(*services, poll=poll)
 
         kafka_port, mqtt_port = _ports(settings)
         bootstrap = f"127.0.0.1:{kafka_port}"
@@ -166,7 +202,7 @@ def _start(settings: Settings, fleet: Fleet, supervisor: Supervisor, end: thread
             _tidegate("broker", "broker", "--dir", directory / "kafka", "--port", kafka_port),
             Service("mqtt", _python("tidegate_cli.mqtt_broker", "--port", mqtt_port)),
         )
-        shown.update("Making topics…")
+        steps.say("Making topics…")
         client = topics.connect(bootstrap)
         topics.apply(client, [change for change in topics.plan(client) if change.action != "leave"])
         topics.settle(client)
@@ -181,6 +217,14 @@ def _start(settings: Settings, fleet: Fleet, supervisor: Supervisor, end: thread
         )
         start(_tidegate("devices", *fleet.command(directory, mqtt_port), may_end=fleet.ends))
     _announce(settings, supervisor, fleet, bootstrap, mqtt_port, console)
+
+
+def _waiting_for(services: Sequence[Service]) -> str:
+    """Which of these are not up yet, and what the first of them that says anything says."""
+    waiting = [service for service in services if not service.ready_line]
+    names = ", ".join(service.name for service in waiting)
+    said = next((f": {service.name}: {line}" for service in waiting if (line := service.last_line)), "")
+    return f"Waiting for {names}{said or '…'}"
 
 
 def _end_if(end: threading.Event) -> None:
@@ -251,6 +295,8 @@ def _announce(
         log = service.log.relative_to(settings.directory)
         table.add_row(service.name, what, str(service.process.pid), str(log))
     console.print(table)
+    if fleet.note:
+        console.print(f"\n{fleet.note}")
     console.print(f"\nLogs and data are in {settings.directory}.")
     console.print("How it goes: tidegate status" + _dir_option(settings.directory))
     console.print(f"\n[bold]The page is at http://127.0.0.1:{settings.port}/[/]   Ctrl-C ends everything.")

@@ -10,7 +10,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -57,10 +57,14 @@ def agent_sources(serial: Path, mqtt_port: int) -> str:
 
 
 class Fleet(Protocol):
-    """Devices of a demo. `ends`: whether they come to an end by themselves; `words`: what they are."""
+    """Devices of a demo. `ends`: whether they come to an end by themselves; `words`: what they are.
+
+    `note`: what a person should know about their data, "" when nothing.
+    """
 
     ends: bool
     words: str
+    note: str
 
     def prepare(self, directory: Path) -> None:
         """Check what was asked for, before anything starts, and write the registry's files. Raises BadInput."""
@@ -81,6 +85,7 @@ class Simulated:
     rate_hz: float
     ends: bool = False
     words: str = ""
+    note: str = ""
 
     def prepare(self, directory: Path) -> None:
         scenario = make_scenario(self.devices, self.seed)
@@ -106,7 +111,8 @@ class Recording:
     speed: float
     fences: Path | None = None
     ends: bool = True
-    words: str = field(default="")
+    words: str = ""
+    note: str = ""
 
     def prepare(self, directory: Path) -> None:
         records = read_records(self.data)
@@ -126,6 +132,11 @@ class Recording:
             f"{vehicles} recorded vehicles, {len(records):,} positions of {hours:.1f} h at {self.speed:g}x: "
             f"serial lines and MQTT"
         )
+        if self.speed > 1:
+            self.note = (
+                "Replayed faster than life, recorded times reach now only when the replay ends: until then the page "
+                f"says that data is old, at first {hours * (1 - 1 / self.speed):.1f} h."
+            )
 
     def key(self) -> str:
         return f"recording {self.data} {self.fences}"

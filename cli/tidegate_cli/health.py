@@ -18,6 +18,7 @@ from .scrape import Samples, difference, fetch_metrics
 from .supervisor import RunFile, is_alive
 
 _TIMEOUT_S = 5.0
+_STAGES = ("agent", "processor", "alerts", "console")
 _GROUPS: tuple[tuple[str, str, Topic], ...] = (
     ("processor", "tidegate-processor", FRAMES),
     ("alerts", "tidegate-alerts", EVENTS),
@@ -37,32 +38,38 @@ class ServiceHealth(msgspec.Struct, frozen=True):
 class StageHealth(msgspec.Struct, frozen=True):
     """A stage of the way. Counts are since the services started; `per_s` are of the time between two looks.
 
-    `waits` is what has come and is not done; `lost` what never will be (refused or evicted), `notes` says more.
+    `waits` is what has come and is not done; `lost` what never will be (refused or evicted), `notes` says more. A
+    figure is None where no metrics tell it.
     """
 
     name: str
     unit_in: str
     unit_out: str
-    came_in: int
-    went_out: int
-    waits: int
-    lost: int
-    in_per_s: float
-    out_per_s: float
+    came_in: int | None
+    went_out: int | None
+    waits: int | None
+    lost: int | None
+    in_per_s: float | None
+    out_per_s: float | None
     notes: list[str] = []
 
 
 class Delay(msgspec.Struct, frozen=True):
-    """How long something took, seconds. `count` is how many were measured."""
+    """How long something took, seconds. `count` is how many were measured; `beyond`: longer than can be told."""
 
     name: str
     p50_s: float | None
     p99_s: float | None
     count: int
+    p50_beyond: bool = False
+    p99_beyond: bool = False
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Everything. `problems` are sentences; none means that all is well."""
+    """Everything. `problems` are sentences; none means that all is well in what was looked at.
+
+    `starting` names services that are not ready yet, `not_looked_at` stages of which no metrics are known.
+    """
 
     bootstrap: str
     kafka_answers: bool
@@ -70,6 +77,8 @@ class Health(msgspec.Struct, frozen=True):
     stages: list[StageHealth]
     delays: list[Delay]
     problems: list[str]
+    starting: list[str] = []
+    not_looked_at: list[str] = []
 
 
 def look(run: RunFile, *, over_s: float = 1.0, sleep: Callable[[float], None] = time.sleep) -> Health:
@@ -85,9 +94,16 @@ def look(run: RunFile, *, over_s: float = 1.0, sleep: Callable[[float], None] = 
     ]
     lags = group_lags(run.bootstrap)
     stages = _stages(now, difference(before, now), seconds, lags or {})
+    starting = [s.name for s in run.services if not s.ready and is_alive(s)] + run.to_come
+    problems = _problems(services, stages)
+    # While services start, Kafka or its topics may rightly not be there yet.
+    if lags is None and not starting:
+        problems.insert(0, f"no Kafka answers at {run.bootstrap}")
+    told = {stage.name for stage in stages if stage.came_in is not None}
+    told.update(service.name for service in run.services)
+    not_looked_at = [name for name in _STAGES if name not in told and name not in starting]
     return Health(
-        run.bootstrap, lags is not None, services, stages, _delays(now),
-        _problems(run.bootstrap, lags is not None, services, stages, now),
+        run.bootstrap, lags is not None, services, stages, _delays(now), problems, starting, not_looked_at
     )  # fmt: skip
 
 
@@ -136,6 +152,8 @@ def _stages(now: Samples, added: Samples, seconds: float, lags: dict[str, int]) 
         name: str, ins: tuple[str, str], outs: tuple[str, str], waits: float, lost: float, notes: list[str]
     ) -> StageHealth:
         (unit_in, metric_in), (unit_out, metric_out) = ins, outs
+        if not _known(name, now):
+            return StageHealth(name, unit_in, unit_out, None, None, int(waits), None, None, None)
         return StageHealth(
             name, unit_in, unit_out, int(now.total(metric_in)), int(now.total(metric_out)), int(waits), int(lost),
             round(added.total(metric_in) / seconds, 1), round(added.total(metric_out) / seconds, 1), notes,
@@ -146,28 +164,28 @@ def _stages(now: Samples, added: Samples, seconds: float, lags: dict[str, int]) 
         return now.total(metric) if metric in now else lags.get(name, 0)
 
     stages = []
-    if "tidegate_edge_accepted_total" in now:
+    if _known("agent", now):
         lost = now.total("tidegate_edge_rejected_total") + now.total("tidegate_edge_evicted_total")
         notes = [f"{labels['part']}: {labels['state']}" for labels, _ in now.labelled("tidegate_edge_state")]
         stages.append(
             stage("agent", ("scans", "tidegate_edge_received_total"), ("scans", "tidegate_edge_acknowledged_total"),
                   now.total("tidegate_edge_pending"), lost, notes)
         )  # fmt: skip
-    if "tidegate_processor_frames_total" in now or lags:
+    if _known("processor", now) or lags:
         notes = _counted(now, "tidegate_processor", ("readings", "duplicates", "gaps", "waiting"))
         stages.append(
             stage("processor", ("frames", "tidegate_processor_frames_total"),
                   ("events", "tidegate_processor_events_total"), waiting("processor"),
                   now.total("tidegate_processor_dead_letters_total"), notes)
         )  # fmt: skip
-    if "tidegate_alerts_events_total" in now or lags:
+    if _known("alerts", now) or lags:
         notes = [f"{int(now.total('tidegate_alerts_open'))} open"] if "tidegate_alerts_open" in now else []
         stages.append(
             stage("alerts", ("events", "tidegate_alerts_events_total"),
                   ("transitions", "tidegate_alerts_transitions_total"), waiting("alerts"),
                   now.total("tidegate_alerts_dead_letters_total"), notes)
         )  # fmt: skip
-    if "tidegate_console_clients" in now:
+    if _known("console", now):
         behind = now.total("tidegate_console_behind_seconds")
         notes = [f"{int(now.total('tidegate_console_clients'))} pages open", f"{behind:.2f} s behind"]
         stages.append(
@@ -175,6 +193,16 @@ def _stages(now: Samples, added: Samples, seconds: float, lags: dict[str, int]) 
                   ("updates", "tidegate_console_reading_to_page_seconds_count"), 0, 0, notes)
         )  # fmt: skip
     return stages
+
+
+def _known(stage: str, now: Samples) -> bool:
+    """Whether metrics of a stage were found."""
+    return {
+        "agent": "tidegate_edge_accepted_total",
+        "processor": "tidegate_processor_frames_total",
+        "alerts": "tidegate_alerts_events_total",
+        "console": "tidegate_console_clients",
+    }[stage] in now
 
 
 def _counted(now: Samples, prefix: str, names: Sequence[str]) -> list[str]:
@@ -189,16 +217,21 @@ def _delays(now: Samples) -> list[Delay]:
         ("end to end, from a reading to the page", "tidegate_console_reading_to_page_seconds"),
     )
     return [
-        Delay(words, now.quantile(name, 0.5), now.quantile(name, 0.99), int(now.total(f"{name}_count")))
+        Delay(
+            words,
+            now.quantile(name, 0.5),
+            now.quantile(name, 0.99),
+            int(now.total(f"{name}_count")),
+            now.beyond(name, 0.5),
+            now.beyond(name, 0.99),
+        )
         for words, name in measured
         if f"{name}_count" in now
     ]
 
 
-def _problems(
-    bootstrap: str, kafka_answers: bool, services: list[ServiceHealth], stages: list[StageHealth], now: Samples
-) -> list[str]:
-    problems = [] if kafka_answers else [f"no Kafka answers at {bootstrap}"]
+def _problems(services: list[ServiceHealth], stages: list[StageHealth]) -> list[str]:
+    problems = []
     for service in services:
         if not service.runs:
             problems.append(f"{service.name} (process {service.pid}) does not run")

@@ -61,6 +61,15 @@ class Samples:
             lower, below = bound, buckets[bound]
         return lower
 
+    def beyond(self, name: str, share: float) -> bool:
+        """Whether a quantile of a histogram lies beyond its last finite bound."""
+        buckets: dict[float, float] = defaultdict(float)
+        for labels, count in self.labelled(f"{name}_bucket"):
+            buckets[float(labels["le"])] += count
+        total = buckets.get(float("inf"), 0.0)
+        finite = [count for bound, count in buckets.items() if bound != float("inf")]
+        return total > 0 and max(finite, default=0.0) < share * total
+
 
 def fetch_metrics(url: str) -> str | None:
     """What is served at `url`; None when nothing answers there within two seconds."""

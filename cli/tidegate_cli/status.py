@@ -12,6 +12,8 @@ from rich.table import Table
 from .health import Delay, Health, StageHealth, look
 from .supervisor import RunFile, RunningService, read_run_file
 
+_UNKNOWN = "–"
+
 
 @click.command()
 @click.option(
@@ -30,7 +32,7 @@ from .supervisor import RunFile, RunningService, read_run_file
 def status(directory: Path, bootstrap: str | None, metrics: tuple[str, ...], over_s: float, as_json: bool) -> None:
     """Say what runs, what waits and how far behind it is.
 
-    The exit status is 1 when something that should run does not, or something was lost.
+    The exit status is 1 when something that should run does not or is not ready yet, or something was lost.
     """
     run = _what_runs(directory, bootstrap, metrics)
     health = look(run, over_s=over_s)
@@ -38,7 +40,7 @@ def status(directory: Path, bootstrap: str | None, metrics: tuple[str, ...], ove
         click.echo(msgspec.json.format(msgspec.json.encode(health), indent=2).decode())
     else:
         _in_words(health)
-    if health.problems:
+    if health.problems or health.starting:
         raise click.exceptions.Exit(1)
 
 
@@ -57,7 +59,7 @@ def _what_runs(directory: Path, bootstrap: str | None, metrics: tuple[str, ...])
 def _in_words(health: Health) -> None:
     console = Console(highlight=False, soft_wrap=True)
     if health.services:
-        running = [service.name for service in health.services if service.runs]
+        running = [each.name for each in health.services if each.runs and each.name not in health.starting]
         console.print(f"Runs: {', '.join(running) or 'nothing'}.")
         for service in health.services:
             if service.url:
@@ -73,24 +75,44 @@ def _in_words(health: Health) -> None:
         console.print(_delay(delay))
     for problem in health.problems:
         console.print(f"[red]Problem:[/] {problem}")
-    if not health.problems:
-        console.print("All is well.")
+    if health.starting:
+        console.print(f"Starting: {', '.join(health.starting)}.")
+    if health.not_looked_at:
+        names = ", ".join(health.not_looked_at)
+        console.print(f"No metrics given for: {names}; name them with --metrics URL.")
+    if not health.problems and not health.starting:
+        console.print("All is well in what was looked at." if health.not_looked_at else "All is well.")
 
 
 def _row(stage: StageHealth) -> tuple[str, ...]:
     return (
         stage.name,
-        f"{stage.came_in:,} {stage.unit_in}, {stage.in_per_s:g}/s",
-        f"{stage.went_out:,} {stage.unit_out}, {stage.out_per_s:g}/s",
-        f"{stage.waits:,}",
-        f"{stage.lost:,}",
+        _flow(stage.came_in, stage.unit_in, stage.in_per_s),
+        _flow(stage.went_out, stage.unit_out, stage.out_per_s),
+        _count(stage.waits),
+        _count(stage.lost),
     )
+
+
+def _flow(count: int | None, unit: str, per_s: float | None) -> str:
+    return _UNKNOWN if count is None or per_s is None else f"{count:,} {unit}, {per_s:g}/s"
+
+
+def _count(count: int | None) -> str:
+    return _UNKNOWN if count is None else f"{count:,}"
 
 
 def _delay(delay: Delay) -> str:
     if delay.p50_s is None or delay.p99_s is None:
         return f"Delay {delay.name}: nothing measured yet"
-    return f"Delay {delay.name}: half within {_seconds(delay.p50_s)}, 99 % within {_seconds(delay.p99_s)}"
+    return (
+        f"Delay {delay.name}: half {_within(delay.p50_s, delay.p50_beyond)}, "
+        f"99 % {_within(delay.p99_s, delay.p99_beyond)}"
+    )
+
+
+def _within(value: float, beyond: bool) -> str:
+    return f"in more than {value:g} s" if beyond else f"within {_seconds(value)}"
 
 
 def _seconds(value: float) -> str:

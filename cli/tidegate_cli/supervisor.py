@@ -5,8 +5,9 @@ of the end is ours. What a service prints goes to ``DIR/logs/NAME.log``. It is u
 ``ready:``.
 
 ``DIR/run.json`` says what runs: ``{"bootstrap", "supervisor", "services": [{"name", "pid", "started", "metrics",
-"url"}]}``. `started` is the process's start time as the kernel counts it (field 22 of proc(5)'s stat): a process id
-alone may have gone to another program since. From this file the next start finds what a killed supervisor left behind.
+"url", "ready"}], "to_come": [names]}``. `started` is the process's start time as the kernel counts it (field 22 of
+proc(5)'s stat): a process id alone may have gone to another program since. From this file the next start finds what a
+killed supervisor left behind.
 """
 
 from __future__ import annotations
@@ -32,21 +33,25 @@ State = Literal["waiting", "starting", "up", "ended"]
 
 
 class RunningService(msgspec.Struct, frozen=True):
-    """One service of a run file. `metrics` is where Prometheus metrics are served, `url` what a person may open."""
+    """One service of a run file. `metrics` is where Prometheus metrics are served, `url` what a person may open; not
+    `ready`: it starts.
+    """
 
     name: str
     pid: int
     started: int = 0
     metrics: str | None = None
     url: str | None = None
+    ready: bool = True
 
 
 class RunFile(msgspec.Struct, frozen=True):
-    """What ``run.json`` holds."""
+    """What ``run.json`` holds. `to_come` names services that are still to be started."""
 
     bootstrap: str
     services: list[RunningService]
     supervisor: RunningService | None = None
+    to_come: list[str] = []
 
 
 class ServiceFailed(RuntimeError):
@@ -63,7 +68,7 @@ class Service:
     name: str
     command: Sequence[str]
     may_end: bool = False
-    up_s: float = 120.0
+    up_s: float = 600.0
     down_s: float = 30.0
     log: Path = Path()
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
@@ -87,6 +92,12 @@ class Service:
         found = _URL.search(self.ready_line)
         return found[0] if found else None
 
+    @property
+    def last_line(self) -> str:
+        """The last line that it printed, "" while there is none."""
+        lines = self.log.read_text("utf-8", "replace").splitlines() if self.log.is_file() else []
+        return lines[-1].strip() if lines else ""
+
     def tail(self) -> str:
         """The last lines that it printed."""
         lines = self.log.read_text("utf-8", "replace").splitlines()[-_LAST_LINES:] if self.log.exists() else []
@@ -94,12 +105,16 @@ class Service:
 
 
 class Supervisor:
-    """Starts services, watches them, ends them. Not for use from several threads."""
+    """Starts services, watches them, ends them. Not for use from several threads.
+
+    `planned` names all services that will be started; the run file tells which of them are still to come.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.services: list[Service] = []
         self.bootstrap = ""
+        self.planned: list[str] = []
 
     def start(self, *services: Service, poll: Callable[[], None] = lambda: None) -> None:
         """Start these side by side and return once all are up; `poll` is called meanwhile, and may raise to give up.
@@ -168,14 +183,15 @@ class Supervisor:
     def write_run_file(self) -> None:
         """Write ``run.json`` anew, whole or not at all."""
         services = [
-            RunningService(s.name, s.process.pid, start_time(s.process.pid) or 0, s.metrics, s.url)
+            RunningService(s.name, s.process.pid, start_time(s.process.pid) or 0, s.metrics, s.url, bool(s.ready_line))
             for s in self.services
             if s.process is not None
         ]
         own = RunningService("supervisor", os.getpid(), start_time(os.getpid()) or 0)
+        to_come = [name for name in self.planned if name not in {service.name for service in services}]
         path = run_file(self.directory)
         new = path.with_suffix(".new")
-        new.write_bytes(msgspec.json.format(msgspec.json.encode(RunFile(self.bootstrap, services, own))))
+        new.write_bytes(msgspec.json.format(msgspec.json.encode(RunFile(self.bootstrap, services, own, to_come))))
         new.replace(path)
 
 

@@ -110,6 +110,8 @@ def start(directory: Path) -> Iterator[Any]:
 
 def test_the_first_alert_comes_and_a_second_start_goes_on(start: Any) -> None:
     demo = start().until_up()
+    for step in ("Starting broker, mqtt", "Making topics", "Starting processor", "Waiting for", "Starting devices"):
+        assert step in demo.output
     services = demo.run.services
     assert [service.name for service in services] == [
         "broker", "mqtt", "processor", "alerts", "console", "agent", "devices",
@@ -174,6 +176,7 @@ def test_recorded_positions_are_replayed(start: Any, tmp_path: Path) -> None:
                 stamp = f"2016-03-22T10:{second // 60:02d}:{second % 60:02d}+00:00"
                 rows.writerow([vehicle, stamp, 10.0, 30.25 + second * 1e-4, -97.75 + vehicle * 1e-5])
     demo = start("--data", data, "--speed", "20").until_up()
+    assert "recorded times reach now only when the replay ends" in demo.output
     until(lambda: "all recorded positions have been sent" in demo.output, timeout=90)
     until(lambda: len(demo.get("/api/v1/snapshot")["devices"]) == 4, what="four vehicles on the page")
     until(lambda: demo.get("/api/v1/alerts"), timeout=30, what="an alert of a busy place")
@@ -198,6 +201,13 @@ def test_a_missing_file_is_named(directory: Path, tmp_path: Path) -> None:
     done = _demo("--dir", directory, "--data", tmp_path / "empty.csv", "--port", free_port())
     assert done.returncode == 1
     assert done.stderr == f"Error: {tmp_path}/empty.csv, line 1: no column longitude\n"
+
+
+def test_a_directory_that_cannot_be_made_is_one_sentence() -> None:
+    done = _demo("--dir", "/proc/x", "--port", free_port())
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: /proc/x: the directory cannot be made: ")
+    assert done.stderr.endswith(" (choose another --dir)\n")
 
 
 def _demo(*arguments: object) -> subprocess.CompletedProcess[str]:

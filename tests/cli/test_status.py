@@ -93,7 +93,40 @@ def test_counts_waits_and_delay_are_told(fresh_kafka: KafkaNode, stage: Stage, t
     assert 0.1 < delay["p50_s"] <= 0.2
     words = run("--dir", tmp_path).stdout
     assert "120 scans" in words
-    assert "All is well." in words
+    assert "No metrics given for: alerts, console; name them with --metrics URL." in words
+    assert "All is well in what was looked at." in words
+    assert "All is well." not in words
+    assert {stages["alerts"][name] for name in ("came_in", "went_out", "lost", "in_per_s")} == {None}
+
+
+def test_what_no_metrics_tell_is_not_given_as_zero(fresh_kafka: KafkaNode) -> None:
+    result = run("--bootstrap", fresh_kafka.bootstrap)
+    assert result.exit_code == 0, result.output
+    assert "No metrics given for: agent, processor, alerts, console; name them" in result.stdout
+    (row,) = [line.split() for line in result.stdout.splitlines() if line.startswith(" processor")]
+    assert row[1:3] + row[4:] == ["–", "–", "–"]
+
+
+def test_services_that_are_not_ready_are_told_as_starting(fresh_kafka: KafkaNode, stage: Stage, tmp_path: Path) -> None:
+    started = start_time(os.getpid()) or 0
+    services = [myself(stage), RunningService("processor", os.getpid(), started, ready=False)]
+    run_file = RunFile(fresh_kafka.bootstrap, services, to_come=["console"])
+    (tmp_path / "run.json").write_bytes(msgspec.json.encode(run_file))
+    result = run("--dir", tmp_path)
+    assert result.exit_code == 1
+    assert "Runs: agent." in result.stdout
+    assert "Starting: processor, console." in result.stdout
+    assert "All is well" not in result.stdout
+
+
+def test_a_delay_beyond_the_last_bucket_is_not_given_as_its_bound(
+    fresh_kafka: KafkaNode, stage: Stage, tmp_path: Path
+) -> None:
+    for seconds in [0.15] * 10 + [7.0] * 5:
+        stage.delay.observe(seconds)
+    write_run_file(tmp_path, fresh_kafka.bootstrap, myself(stage))
+    assert "99 % in more than 1 s" in run("--dir", tmp_path).stdout
+    assert "half within 175 ms" in run("--dir", tmp_path).stdout
 
 
 def test_what_is_wrong_is_named_and_the_status_is_not_zero(
@@ -139,6 +172,7 @@ def test_a_quantile_lies_in_the_bucket_of_the_true_one(values: list[float], shar
     true = sorted(values)[math.ceil(share * len(values)) - 1]
     bucket = next((i for i, bound in enumerate(bounds) if true <= bound), None)
     assert found is not None
+    assert samples.beyond("h", share) == (bucket is None)
     if bucket is None:
         assert found == bounds[-1]
     else:

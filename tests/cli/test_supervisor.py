@@ -58,6 +58,23 @@ def test_the_run_file_says_what_runs(supervisor: Supervisor, tmp_path: Path) -> 
     assert read_run_file(tmp_path) is None
 
 
+def test_the_run_file_says_what_is_not_ready_yet(supervisor: Supervisor, tmp_path: Path) -> None:
+    supervisor.planned = ["one", "two"]
+    seen: list[tuple[bool, list[str]]] = []
+
+    def poll() -> None:
+        run = read_run_file(tmp_path)
+        assert run is not None
+        seen.append((run.services[0].ready, run.to_come))
+
+    supervisor.start(Service("one", python(UP)), poll=poll)
+    assert seen[0] == (False, ["two"])
+    supervisor.start(Service("two", python(UP)))
+    run = read_run_file(tmp_path)
+    assert run is not None
+    assert (run.to_come, [service.ready for service in run.services]) == ([], [True, True])
+
+
 def test_services_end_in_the_opposite_order(supervisor: Supervisor) -> None:
     supervisor.start(Service("first", python(UP)))
     supervisor.start(Service("second", python(UP)))

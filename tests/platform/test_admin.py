@@ -86,8 +86,16 @@ def test_a_partition_count_is_reported_and_never_changed(fresh_kafka: KafkaNode)
 
 
 def test_no_kafka_is_one_sentence() -> None:
-    result = run("topics", "apply", "--bootstrap", "127.0.0.1:9", status=1)
+    result = run("topics", "apply", "--wait", "0", "--bootstrap", "127.0.0.1:9", status=1)
     assert result.stderr == "Error: 127.0.0.1:9: no Kafka answers there (start one with tidegate broker)\n"
+    waited = run("topics", "apply", "--wait", "1.5", "--bootstrap", "127.0.0.1:9", status=1)
+    assert "Error: 127.0.0.1:9: no Kafka answers there" in waited.stderr
+
+
+def test_a_missing_topic_is_named_with_what_makes_it(fresh_kafka: KafkaNode) -> None:
+    with pytest.raises(BadInput, match=r"no-such: there is no such topic \(run tidegate topics apply\)"):
+        topic_admin.need(fresh_kafka.admin(), Topic("no-such", "nothing", "none", None))
+    topic_admin.need(fresh_kafka.admin(), EVENTS)
 
 
 def test_fences_go_in_out_and_away(fresh_kafka: KafkaNode, tmp_path: Path) -> None:

@@ -59,14 +59,22 @@ def _in_words(change: catalogue.Change) -> str:
 @topics.command()
 @bootstrap_option
 @click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
+@click.option(
+    "--wait", "wait_s", type=click.FloatRange(0, 3600), default=30.0, show_default=True, metavar="SECONDS",
+    help="How long to wait for a Kafka that does not answer yet.",
+)  # fmt: skip
 @json_option
-def apply(bootstrap: str, dry_run: bool, as_json: bool) -> None:
+def apply(bootstrap: str, dry_run: bool, wait_s: float, as_json: bool) -> None:
     """Create topics that are missing and correct settings that differ.
 
     Never deletes a topic and never changes a partition count: a topic with another count is named, its settings are
     corrected all the same, and the exit status is 1.
     """
-    client = catalogue.connect(bootstrap)
+
+    def waiting() -> None:
+        click.echo(f"no Kafka answers at {bootstrap} yet; waiting up to {wait_s:g} s", err=True)
+
+    client = catalogue.connect(bootstrap, wait_s, waiting)
     changes = catalogue.plan(client)
     due = [change for change in changes if change.action != "leave"]
     if not dry_run and due:
@@ -121,7 +129,7 @@ def put(kind: str, file: Path, bootstrap: str) -> None:
     """
     found = store.KINDS[kind]
     records = store.load(found, file)
-    catalogue.connect(bootstrap)
+    catalogue.need(catalogue.connect(bootstrap), found.topic)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(kind.capitalize(), total=len(records))
         store.put(bootstrap, found, records, lambda done: bar.update(task, completed=done))
@@ -134,7 +142,7 @@ def put(kind: str, file: Path, bootstrap: str) -> None:
 @json_option
 def ls(kind: str, bootstrap: str, as_json: bool) -> None:
     """List what the registry holds."""
-    catalogue.connect(bootstrap)
+    catalogue.need(catalogue.connect(bootstrap), store.KINDS[kind].topic)
     records = store.read(bootstrap, store.KINDS[kind])
     if as_json:
         click.echo(json.dumps([msgspec.to_builtins(record) for record in records], indent=2))
@@ -152,7 +160,7 @@ def ls(kind: str, bootstrap: str, as_json: bool) -> None:
 @bootstrap_option
 def rm(kind: str, ids: tuple[str, ...], bootstrap: str) -> None:
     """Remove what is registered under IDS."""
-    catalogue.connect(bootstrap)
+    catalogue.need(catalogue.connect(bootstrap), store.KINDS[kind].topic)
     store.remove(bootstrap, store.KINDS[kind], ids)
     click.echo(f"{len(ids)} {kind} removed")
 

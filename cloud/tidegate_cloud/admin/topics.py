@@ -26,6 +26,7 @@ from tidegate_protocols.topics import CATALOGUE, Topic
 
 _TIMEOUT_S = 30.0
 _POLL_S = 0.05
+_TRY_S = 2.0
 _LAYING_OUT = frozenset(
     (
         KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -48,15 +49,40 @@ class Change:
     settings: Mapping[str, tuple[str | None, str]] = field(default_factory=dict)
 
 
-def connect(bootstrap: str) -> AdminClient:
-    """An admin client. Raises BadInput when no Kafka answers at `bootstrap` within a few seconds."""
+def connect(bootstrap: str, wait_s: float = 5.0, on_wait: Callable[[], None] = lambda: None) -> AdminClient:
+    """An admin client. Raises BadInput when no Kafka answers at `bootstrap` within about `wait_s` seconds.
+
+    `on_wait` is called once when Kafka does not answer at once.
+    """
+    deadline = time.monotonic() + wait_s
     # The client's own log repeats every refused connection; the one error below says it once.
-    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "socket.connection.setup.timeout.ms": 5000})
-    try:
-        client.list_topics(timeout=5)
-    except KafkaException:
-        raise BadInput("no Kafka answers there", where=bootstrap, hint="start one with tidegate broker") from None
-    return client
+    client = AdminClient(
+        {
+            "bootstrap.servers": bootstrap, "log_level": 0, "socket.connection.setup.timeout.ms": 5000,
+            "reconnect.backoff.max.ms": 1000,
+        }
+    )  # fmt: skip
+    told = False
+    while True:
+        try:
+            client.list_topics(timeout=_TRY_S)
+        except KafkaException:
+            if time.monotonic() >= deadline:
+                raise BadInput(
+                    "no Kafka answers there", where=bootstrap, hint="start one with tidegate broker"
+                ) from None
+        else:
+            return client
+        if not told:
+            on_wait()
+            told = True
+        time.sleep(_POLL_S)
+
+
+def need(client: AdminClient, topic: Topic) -> None:
+    """Raise BadInput when Kafka has no such topic."""
+    if topic.name not in client.list_topics(timeout=_TIMEOUT_S).topics:
+        raise BadInput("there is no such topic", where=topic.name, hint="run tidegate topics apply")
 
 
 def plan(client: AdminClient, catalogue: Sequence[Topic] = CATALOGUE) -> list[Change]:

@@ -41,11 +41,12 @@ def processor(bootstrap: str, metrics_port: int, log_level: str, group: str, ins
     from tidegate_cloud.operators import default_operators
 
     from .telemetry import COUNTERS, TelemetryLogic
-    from .warm import warm
+    from .warm import told_when_long, warm
 
     operators = default_operators()
     backend.prepare()  # in a child process: until its compiled decoders are there, the plain-Python one reads frames
-    warm(operators)
+    with told_when_long():
+        warm(operators)
     metrics = RunnerMetrics("processor", COUNTERS)
     runner = Runner(
         TelemetryLogic(operators),

@@ -1,13 +1,17 @@
 """Runs operators once on made-up scans, so that their kernels are compiled before the first real one waits for them.
 
-With numba's cache in place this takes a second or two; the first time after an upgrade it may take half a minute.
+With numba's cache in place this takes a second or two; the first time after an installation it may take half a minute,
+and minutes on a machine that has much else to do.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+import click
 from tidegate_protocols.batch import batch_from_rows
 from tidegate_protocols.frame import encode_frame
 from tidegate_protocols.ids import partition_of
@@ -22,7 +26,21 @@ from .logic import Record
 from .telemetry import TelemetryLogic
 
 _SCANS = 64
+_TELL_AFTER_S = 1.0
+PREPARING = "preparing operators; the first start after an installation compiles them, which may take minutes"
 _Row = tuple[int, tuple[float | int | None, ...]]
+
+
+@contextmanager
+def told_when_long(after_s: float = _TELL_AFTER_S) -> Iterator[None]:
+    """Say once on stderr what is waited for when the block takes longer than `after_s` seconds."""
+    timer = threading.Timer(after_s, lambda: click.echo(PREPARING, err=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def warm(operators: Sequence[Operator]) -> None:
