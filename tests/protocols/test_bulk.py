@@ -151,3 +151,28 @@ def test_frames_with_priors_need_them_by_name() -> None:
     assert isinstance(decode_many([frame], known).bad[0][1], UnknownPriors)
     with pytest.raises(UnknownPriors):
         decode_frame(frame, known)
+
+
+@pytest.mark.parametrize("at_hand", [False, True])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_priors_of_the_name_zero_are_not_no_priors(place: int, at_hand: bool) -> None:
+    from crc32c import crc32c
+    from tidegate_protocols.codec.training import train_priors
+
+    rng = np.random.default_rng(7)
+    past = [replace(some(40), columns=(np.round(rng.normal(20, 1, 40), 2),)) for _ in range(5)]
+    named = train_priors(past)
+    schemas = {past[0].schema.fingerprint: past[0].schema}
+    odd = replace(past[0], device="evil")
+    with_name = encode_frame(odd, codec="range", priors=named)
+    body = with_name[:-4].replace(named.name, bytes(4))
+    evil = body + crc32c(body).to_bytes(4, "little")
+    frames = [encode_frame(some(9, device="a"), codec="range"), encode_frame(some(9, device="b"), codec="bitpack")]
+    frames.insert(place, evil)
+    known = {bytes(4): named} if at_hand else {}
+    decoded = decode_many(frames, schemas, known)
+    slow = bulk._one_by_one(frames, schemas, known)
+    assert [(i, type(error)) for i, error in decoded.bad] == [(i, type(error)) for i, error in slow.bad]
+    assert [i for i, _ in decoded.bad] == ([] if at_hand else [place])
+    assert scans_of(decoded) == scans_of(slow)
+    assert decoded.flags.tolist() == slow.flags.tolist()

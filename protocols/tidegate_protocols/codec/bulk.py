@@ -114,7 +114,8 @@ def _compiled(frames: Sequence[bytes], schemas: Mapping[bytes, Schema], priors: 
         device[i] = devices.setdefault(joined[begin:end], len(devices))
 
     blocks = []
-    keys = headers[:, [bulk.FINGERPRINT, bulk.PRIORS]]
+    # The flag is part of the key: priors may be named 00000000, which is what stands here where none are named.
+    keys = np.stack([headers[:, bulk.FINGERPRINT], headers[:, bulk.FLAGS] & 0x10, headers[:, bulk.PRIORS]], axis=1)
     for key in np.unique(keys[readable], axis=0):
         mine = np.nonzero(readable & (keys == key).all(axis=1))[0]
         block = _block(frames, mine, headers[mine], device[mine], named[int(key[0])], data, priors, bad)
