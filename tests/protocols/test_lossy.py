@@ -51,8 +51,15 @@ def test_a_grid_as_coarse_as_the_bound_allows_is_used() -> None:
     assert reduce_batch(batch, {"v": 0.1}).columns[0].tolist() == [0.2, 1.8, -3.2]
 
 
+@pytest.mark.parametrize("bound", [1e308, 8.9e307, 5e15, 5e-324])
+def test_a_bound_beyond_every_grid_leaves_the_values_as_they_are(bound: float) -> None:
+    batch = batch_of([0.26, -1e300, 5e-324], [1, 2, 3])
+    assert reduce_batch(batch, {"v": bound}).columns[0].tolist() == [0.26, -1e300, 5e-324]
+
+
 @pytest.mark.parametrize(
     ("bounds", "match"), [({"w": 1.0}, "no such channel"), ({"v": -1.0}, "error bound"), ({"v": float("nan")}, "error"),
+                          ({"v": float("inf")}, "error bound"), ({"v": 10**400}, "error bound"),
                           ({"on": 1.0}, "right or wrong")],
 )  # fmt: skip
 def test_a_bound_that_makes_no_sense_is_refused(bounds: dict[str, float], match: str) -> None:

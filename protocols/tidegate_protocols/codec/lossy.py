@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from ..batch import Batch
 from ..errors import BadInput
 
 _EXACT = 2.0**53
+_BOUND_MAX = sys.float_info.max
 # A grid of 1, 2 or 5 times a power of ten is a decimal with a stride: the models find both.
 _STEPS = (5.0, 2.0, 1.0)
 
@@ -31,8 +33,9 @@ def reduce_batch(batch: Batch, max_error: Mapping[str, float]) -> Batch:
         where = f"max_error, channel {name!r}"
         if place is None:
             raise BadInput(f"schema {batch.schema.name} has no such channel", where=where)
-        if not (0 <= bound < np.inf):
+        if not (0 <= bound <= _BOUND_MAX):
             raise BadInput(f"{bound} is not an error bound", where=where, hint="0 or more, in the channel's unit")
+        bound = float(bound)
         kind = batch.schema.channels[place].type
         if kind == "bool":
             raise BadInput("a bool is right or wrong", where=where)
@@ -42,10 +45,11 @@ def reduce_batch(batch: Batch, max_error: Mapping[str, float]) -> Batch:
 
 
 def _floats(values: npt.NDArray[Any], bound: float) -> npt.NDArray[Any]:
+    # Beyond these no float64 grid is both coarse and exact; told before anything is doubled, which may overflow.
+    if not 5e-16 <= bound < 5e15:
+        return values
     exponent = int(np.floor(np.log10(2.0 * bound)))
     multiple = next(step for step in _STEPS if step * 10.0**exponent <= 2.0 * bound or step == 1.0)
-    if not -15 <= exponent <= 15:
-        return values
     with np.errstate(invalid="ignore", over="ignore"):
         # As the decimal model forms it (whole number over a power of ten), so that it is written in few bits.
         if exponent < 0:
