@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,6 +32,9 @@ _SOURCE = (
 )
 
 
+_OWN = ("device", "epoch", "seq", "ts")  # columns of every table of scans, before the channels
+
+
 def _source(command: Any) -> Any:
     for decorate in reversed(_SOURCE):
         command = decorate(command)
@@ -51,8 +56,9 @@ def inspect(file: str | None, topic: str | None, bootstrap: str, device: str | N
     """Say what frames are: whose, which scans, which codec, how many bytes."""
     rows = [(where, len(data), peek(data, where)) for where, data in _frames(file, topic, bootstrap, device, last)]
     if as_json:
-        for where, size, header in rows:
-            click.echo(json.dumps(_header_as_json(where, size, header)))
+        with _written("-"):
+            for where, size, header in rows:
+                click.echo(json.dumps(_header_as_json(where, size, header)))
         return
     table = Table()
     for name in ("from", "device", "epoch", "scans", "lane", "codec", "bytes", "schema", "first time"):
@@ -63,7 +69,9 @@ def inspect(file: str | None, topic: str | None, bootstrap: str, device: str | N
             header.lane.name.lower(), header.codec + (" + priors" if header.priors else ""), f"{size:,}",
             header.fingerprint.hex(), _time(header.base_ts_us),
         )  # fmt: skip
-    Console().print(table)
+    with _written("-"):
+        Console().print(table)
+        sys.stdout.flush()
 
 
 @frame.command()
@@ -79,6 +87,9 @@ def decode(
     """Write the scans that frames hold, one row a scan; all frames must be of one schema.
 
     From a topic the schemas are those announced on device.schemas; for a file --schema names one.
+
+    The columns are device, epoch, seq, ts (microseconds since 1970 UTC) and one per channel, under the channel's name;
+    a channel that is itself called device, epoch or seq is written as channel.device, channel.epoch or channel.seq.
     """
     if form == "parquet" and output == "-" and sys.stdout.isatty():
         raise click.UsageError("Parquet is not for a terminal: name a file with --output.")
@@ -102,8 +113,25 @@ def decode(
             raise error.at(where) from None
     if len({batch.schema.fingerprint for batch in batches}) > 1:
         raise BadInput("frames of several schemas do not make one table", where=topic or "", hint="choose a --device")
-    with click.open_file(output, "wb" if form == "parquet" else "w") as out:
+    with _written(output), click.open_file(output, "wb" if form == "parquet" else "w") as out:
         _write(batches, form, out)
+        out.flush()
+
+
+@contextmanager
+def _written(output: str) -> Iterator[None]:
+    """Say in one sentence why `output` cannot be written; - is standard output."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # the reader has had enough: click ends quietly
+    except OSError as error:
+        if output == "-":
+            # What could not be written is still buffered, and would fail once more when the interpreter ends.
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        name = "standard output" if output == "-" else output
+        raise click.ClickException(f"{name} cannot be written: {error.strerror or error}") from None
 
 
 def peek(data: bytes, where: str) -> FrameHeader:
@@ -233,8 +261,13 @@ def _rows(batch: Batch) -> Iterator[list[Any]]:
         yield [batch.device, batch.epoch, batch.seq + i, ts, *(column[i] for column in columns)]
 
 
+def _column_name(channel: str) -> str:
+    # No channel's name holds a dot, so nothing else can be called that.
+    return f"channel.{channel}" if channel in _OWN else channel
+
+
 def _write(batches: list[Batch], form: str, out: IO[Any]) -> None:
-    names = ["device", "epoch", "seq", "ts", *(channel.name for channel in batches[0].schema.channels)]
+    names = [*_OWN, *(_column_name(channel.name) for channel in batches[0].schema.channels)]
     if form == "csv":
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(names)

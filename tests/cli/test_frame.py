@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
@@ -94,6 +96,52 @@ def test_what_is_missing_is_said(files: tuple[str, str], tmp_path: Path) -> None
     other = Schema("other", (Channel("x"),))
     (tmp_path / "other.json").write_bytes(other.canonical_json)
     assert "has not been announced" in call("decode", files[0], "--schema", str(tmp_path / "other.json")).output
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "parquet"])
+def test_channels_called_like_a_frames_own_columns_are_kept_apart(form: str, tmp_path: Path) -> None:
+    schema = Schema("odd", (Channel("seq"), Channel("device", "int64"), Channel("_seq"), Channel("epoch", "int64")))
+    batch = batch_from_rows("bus-7", schema, [(5, (1.5, 2, 3.5, 4))], epoch=6, seq=7)
+    (tmp_path / "one.frame").write_bytes(encode_frame(batch))
+    (tmp_path / "schema.json").write_bytes(schema.canonical_json)
+    target = tmp_path / "scans"
+    done = call(
+        "decode", str(tmp_path / "one.frame"), "--schema", str(tmp_path / "schema.json"), "--to", form,
+        "-o", str(target),
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    if form == "csv":
+        row = next(csv.DictReader(io.StringIO(target.read_text())))
+    elif form == "json":
+        row = json.loads(target.read_text())
+    else:
+        row = pq.read_table(target).to_pylist()[0]
+    del row["ts"]
+    assert {name: str(value) for name, value in row.items()} == {
+        "device": "bus-7", "epoch": "6", "seq": "7",
+        "channel.seq": "1.5", "channel.device": "2", "_seq": "3.5", "channel.epoch": "4",
+    }  # fmt: skip
+
+
+def test_what_cannot_be_written_is_one_sentence(files: tuple[str, str], tmp_path: Path) -> None:
+    target = tmp_path / "nodir" / "x"
+    done = call("decode", files[0], "--schema", files[1], "-o", str(target))
+    assert (done.exit_code, done.output) == (1, f"Error: {target} cannot be written: No such file or directory\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    "arguments", [("inspect",), ("inspect", "--json"), ("decode", "--to", "csv"), ("decode", "--to", "parquet")]
+)
+def test_a_full_standard_output_is_one_sentence(arguments: tuple[str, ...], files: tuple[str, str]) -> None:
+    schema = ("--schema", files[1]) if arguments[0] == "decode" else ()
+    program = "from tidegate_cli.main import tidegate; tidegate()"
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program, "frame", *arguments, files[0], *schema],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "Error: standard output cannot be written: No space left on device\n")
 
 
 def test_frames_come_from_a_topic_with_the_schemas_announced_there(fresh_kafka: KafkaNode) -> None:
