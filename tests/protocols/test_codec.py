@@ -144,3 +144,18 @@ def test_damage_under_a_fitting_checksum_raises_or_decodes_the_same_everywhere(
     assert (outcomes[0] is None) == (outcomes[1] is None)
     if outcomes[0] is not None and outcomes[1] is not None:
         assert outcomes[0].equals(outcomes[1])
+
+
+@pytest.mark.parametrize("width", [0, 1, 7, 33, 52, 64])
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 200])
+def test_the_reference_decoder_takes_packed_values_apart_block_by_block(width: int, count: int) -> None:
+    values = [i * 0x9E3779B97F4A7C15 & (1 << width) - 1 for i in range(count)]
+    run = sum(value << i * width for i, value in enumerate(values)).to_bytes((width * count + 7) // 8, "little")
+    assert reference._Packed(run, count).packed(count, width) == values
+
+
+def test_the_reference_decoder_stops_where_decisions_run_past_the_end() -> None:
+    source = reference._Ranged(b"\xff" * 40, 1, None)
+    with pytest.raises(BadInput, match="the bytes end before it does"):
+        any(source.decide(reference._Slots([32768], [0]), 0) > 1 for _ in range(1_000_000))
+    assert 40 + 12 < source.front <= 40 + 16

@@ -57,7 +57,8 @@ def decode_columns(
             cell[held] = values
             masks.append(held)
         words.append(cell)
-    source.finish()
+    if isinstance(source, _Packed):
+        source.finish()
     ts_us = words[0] + np.uint64(base_ts_us & _U64)
     columns: list[npt.NDArray[Any]] = []
     for channel, cell in zip(schema.channels, words[1:], strict=True):
@@ -68,9 +69,6 @@ def decode_columns(
 class _Source(Protocol):
     def column(self, index: int, kind_of: str, name: str) -> tuple[list[bool] | None, list[int]]:
         """The mask (None without nulls) and the words of the values that are there."""
-
-    def finish(self) -> None:
-        """Raise BadInput where the columns do not end where the body does."""
 
 
 # Section 4: integers from residuals, and values from integers.
@@ -194,8 +192,12 @@ class _Packed:
         return value
 
     def packed(self, count: int, width: int) -> list[int]:
-        run = int.from_bytes(self.take((width * count + 7) // 8), "little")
-        return [run >> i * width & (1 << width) - 1 for i in range(count)]
+        run = self.take((width * count + 7) // 8)
+        if width == 0:
+            return [0] * count
+        # 64 values end with a byte: shifting one integer of the whole run would take the square of its length.
+        words = [int.from_bytes(run[at : at + 8 * width], "little") for at in range(0, len(run), 8 * width)]
+        return [words[i >> 6] >> (i & 63) * width & (1 << width) - 1 for i in range(count)]
 
     def blocks(self, count: int) -> list[int]:
         values: list[int] = []
@@ -353,6 +355,8 @@ class _Ranged:
             self.code = (self.code << 32 | int.from_bytes(more, "big")) & _U64
             self.range = self.range << 32
             self.front += 4
+            if self.front > len(self.data) + 12:
+                raise self.bad("the bytes end before it does")
         return bit
 
     def plain(self, width: int) -> int:
@@ -493,7 +497,3 @@ class _Ranged:
         for place, word in strangers:
             words[place] = word
         return words
-
-    def finish(self) -> None:
-        if self.front > len(self.data) + 12:
-            raise self.bad("the bytes end before it does")
