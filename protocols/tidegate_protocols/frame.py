@@ -48,6 +48,10 @@ _TIME_FROM_AGENT = 0x08
 
 _PRIORS = 0x10
 
+# Plain takes several times the time of the others: `auto` tries it on small batches that no model fits.
+_AUTO_PLAIN_CELLS = 1 << 16
+_AUTO_PLAIN_BITS = 24
+
 CodecName = Literal["plain", "bitpack", "range"]
 _CODECS: tuple[CodecName, ...] = ("plain", "bitpack", "range")
 
@@ -96,7 +100,8 @@ def encode_frame(batch: Batch, *, codec: CodecName | Literal["auto"] = "plain", 
     """`batch` as a frame. Raises BadInput where it is larger than a frame may be.
 
     `auto` takes the smaller of the compiled codecs once they are ready and plain until then, and sees to it that they
-    become ready. `bitpack` and `range` wait for the compiler where they must. `priors`, trained for the batch's
+    become ready; where both need many bits a value, plain is tried too, which finds values that come again in the
+    same order. `bitpack` and `range` wait for the compiler where they must. `priors`, trained for the batch's
     schema, serve the range coder; other codecs do without.
     """
     cells = len(batch) * (len(batch.schema.channels) + 1)
@@ -108,7 +113,10 @@ def encode_frame(batch: Batch, *, codec: CodecName | Literal["auto"] = "plain", 
         raise Misuse("the priors were trained for another schema")
     if codec == "auto":
         if backend.ready():
-            return min(encode_frame(batch, codec="range", priors=priors), encode_frame(batch, codec="bitpack"), key=len)
+            found = [encode_frame(batch, codec="range", priors=priors), encode_frame(batch, codec="bitpack")]
+            if cells <= _AUTO_PLAIN_CELLS and 8 * min(map(len, found)) > _AUTO_PLAIN_BITS * cells:
+                found.append(encode_frame(batch, codec="plain"))
+            return min(found, key=len)
         backend.prepare()
         codec = "plain"
     named = priors if codec == "range" else None

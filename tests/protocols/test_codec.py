@@ -159,3 +159,13 @@ def test_the_reference_decoder_stops_where_decisions_run_past_the_end() -> None:
     with pytest.raises(BadInput, match="the bytes end before it does"):
         any(source.decide(reference._Slots([32768], [0]), 0) > 1 for _ in range(1_000_000))
     assert 40 + 12 < source.front <= 40 + 16
+
+
+def test_auto_is_plain_where_values_come_again_in_the_same_order() -> None:
+    cycle = np.tile(np.random.default_rng(1).normal(size=150), 4)
+    schema = Schema("s", (Channel("v"),))
+    batch = Batch("d", schema, 0, 0, np.arange(600, dtype=np.int64), (cycle,), (None,))
+    frame = encode_frame(batch, codec="auto")
+    assert peek_header(frame).codec == "plain"
+    assert len(frame) * 2 < min(len(encode_frame(batch, codec=codec)) for codec in CODECS)
+    assert decode_frame(frame, {schema.fingerprint: schema}).equals(batch)
