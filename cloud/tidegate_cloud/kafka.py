@@ -7,15 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
     OFFSET_INVALID,
     Consumer,
-    IsolationLevel,
     KafkaError,
     KafkaException,
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
 from tidegate_protocols.topics import PARTITIONER
 
 _log = logging.getLogger(__name__)
@@ -29,8 +30,6 @@ def _not_a_connection(record: logging.LogRecord) -> bool:
 _log.addFilter(_not_a_connection)
 REQUEST_S = 10.0
 _STABLE_S = 1.0  # how long a pending commit is waited for before the caller is told
-_EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-_LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 class Part(NamedTuple):
@@ -152,11 +151,9 @@ _PASSING = frozenset(
         KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.OFFSET_NOT_AVAILABLE,
         KafkaError.REQUEST_TIMED_OUT, KafkaError.NETWORK_EXCEPTION, KafkaError.UNKNOWN_MEMBER_ID,
         KafkaError.ILLEGAL_GENERATION, KafkaError.FENCED_MEMBER_EPOCH, KafkaError.STALE_MEMBER_EPOCH,
-        KafkaError._NOENT,
+        KafkaError._NOENT, KafkaError._UNKNOWN_PARTITION,
     )
 )  # fmt: skip
-# What the question for a partition's end is answered while its leader is away, and after it has come back.
-_LEADER_UNKNOWN = (KafkaError._NOENT, KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH)
 
 
 def passes(error: KafkaError) -> bool:
@@ -171,29 +168,38 @@ class Offsets:
         self._settings = client_settings(bootstrap, client_id)
         self._admin = AdminClient(self._settings)
         self._readers: dict[str, Consumer] = {}
+        self._watcher: Consumer | None = None
 
     def earliest(self, parts: Iterable[Part]) -> dict[Part, int]:
         """The first offset that each partition still has."""
-        return self._list(parts, _EARLIEST)
+        return self._list(parts, OFFSET_BEGINNING)
 
     def latest(self, parts: Iterable[Part]) -> dict[Part, int]:
         """The high watermark of each partition: records of open transactions count."""
-        return self._list(parts, _LATEST)
+        return self._list(parts, OFFSET_END)
 
-    def _list(self, parts: Iterable[Part], spec: OffsetSpec) -> dict[Part, int]:
-        asked = {TopicPartition(part.topic, part.partition): spec for part in parts}
+    def _list(self, parts: Iterable[Part], which: int) -> dict[Part, int]:
+        # Asked through a consumer: the admin client's ListOffsets ends the whole process when the broker goes away
+        # before it has answered (an assertion on `eonce`, as in librdkafka #3663). To Kafka, -1 and -2 are times too.
+        asked = [TopicPartition(part.topic, part.partition, which) for part in parts]
         if not asked:
             return {}
-        futures = self._admin.list_offsets(
-            asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=REQUEST_S
-        )
+        if self._watcher is None:
+            self._watcher = Consumer(
+                self._settings
+                | {"group.id": "none", "enable.auto.commit": False, "isolation.level": "read_uncommitted"}
+            )
         try:
-            return {Part(tp.topic, tp.partition): future.result().offset for tp, future in futures.items()}
-        except KafkaException as error:
-            if error.args[0].code() in _LEADER_UNKNOWN:
-                # The client would go on asking with the leader epoch that it knows, which a restart has made void.
-                self._admin.list_topics(timeout=REQUEST_S)
+            answer = self._watcher.offsets_for_times(asked, timeout=REQUEST_S)
+            for tp in answer:
+                if tp.error is not None:
+                    raise KafkaException(tp.error)
+        except KafkaException:
+            # The client may go on asking with what it knew before a restart: the next question gets a new one.
+            self._watcher.close()
+            self._watcher = None
             raise
+        return {Part(tp.topic, tp.partition): tp.offset for tp in answer}
 
     def committed(self, group: str, parts: Sequence[Part]) -> dict[Part, Committed]:
         """What `group` has committed; partitions without a commit are left out.
