@@ -101,7 +101,8 @@ class Proxy:
     async def _break(self) -> None:
         for writer in list(self._writers):
             # Without lingering, what the peer sees is a reset, as from a machine that has lost the connection.
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with contextlib.suppress(OSError):  # the peer may have closed it already
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
         for task in list(self._tasks):
             task.cancel()
