@@ -1,6 +1,11 @@
-"""What people keep about the fleet: devices, fences and limits. Compacted topics `registry.*`; a tombstone removes."""
+"""What people keep about the fleet: devices, fences, limits, and what they said of alerts.
+
+Compacted topics `registry.*`; a tombstone removes.
+"""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import msgspec
 
@@ -43,8 +48,23 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     group: str = ""
     type: str = ""
     report_interval_s: float | None = None
+    time_zone: str = ""
+
+
+class Feedback(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person said of an alert, under the alert's id. See ``schemas/Feedback.avsc``."""
+
+    id: str
+    device: str
+    operator: str
+    subject: str
+    ts_us: int
+    who: str
+    value: float | None = None
+    kind: Literal["false-alarm"] = "false-alarm"
 
 
 FENCE = AvroCodec("Fence", Fence)
 RULE = AvroCodec("Rule", Rule)
 DEVICE = AvroCodec("Device", Device)
+FEEDBACK = AvroCodec("Feedback", Feedback)

@@ -7,11 +7,13 @@ import json
 import pytest
 from tidegate_cloud.engine.logic import Record
 from tidegate_cloud.engine.registry import Registry
-from tidegate_protocols.registry import DEVICE, FENCE, RULE, Device, Fence, Rule
+from tidegate_protocols.registry import DEVICE, FEEDBACK, FENCE, RULE, Device, Feedback, Fence, Rule
 from tidegate_protocols.topics import DEVICES, FENCES, RULES, SCHEMAS
+from tidegate_protocols.topics import FEEDBACK as FEEDBACK_TOPIC
 
 HUGE = 10**400  # JSON allows it; no double holds it
 RULE_1 = Rule(id="warm", name="Warm", channel="t", high=8.0)
+WRONG = Feedback(id="a1", device="d", operator="anomaly", subject="t", ts_us=5, who="kim", value=9.5)
 
 
 def record(topic: str, key: str, value: bytes | None, offset: int = 0) -> Record:
@@ -32,6 +34,8 @@ def square(size: float) -> str:
         record(RULES.name, "other", RULE.encode(RULE_1)),
         record(DEVICES.name, "other", DEVICE.encode(Device(id="d"))),
         record(DEVICES.name, "d", b"junk"),
+        record(DEVICES.name, "d", DEVICE.encode(Device(id="d", time_zone="Mars/Olympus"))),
+        record(FEEDBACK_TOPIC.name, "other", FEEDBACK.encode(WRONG)),
         record(
             SCHEMAS.name,
             "00",
@@ -55,6 +59,7 @@ def test_what_cannot_be_read_is_left_out_and_counted(bad: Record) -> None:
     assert list(registry.control.rules) == ["warm"]
     assert not registry.control.fences
     assert not registry.control.devices
+    assert not registry.control.feedback
     assert not registry.schemas
 
 
@@ -75,3 +80,15 @@ def test_the_newest_version_counts_and_a_tombstone_removes() -> None:
     assert registry.control.rules == {"warm": newer}
     registry.apply([record(RULES.name, "warm", RULE.encode(RULE_1), 2), record(RULES.name, "warm", None, 3)])
     assert not registry.control.rules
+
+
+def test_what_people_said_of_alerts_is_found_by_operator_and_device_and_can_be_taken_back() -> None:
+    registry = Registry()
+    other = Feedback(id="a0", device="d", operator="anomaly", subject="rpm", ts_us=4, who="kim")
+    for offset, said in enumerate((WRONG, other, WRONG)):
+        assert not registry.apply([record(FEEDBACK_TOPIC.name, said.id, FEEDBACK.encode(said), offset)])
+    assert registry.control.said("anomaly", "d") == [other, WRONG]
+    assert registry.control.said("limit", "d") == []
+    registry.apply([record(FEEDBACK_TOPIC.name, "a0", None, 3), record(FEEDBACK_TOPIC.name, "a1", None, 4)])
+    assert registry.control.said("anomaly", "d") == []
+    assert not registry.control.feedback

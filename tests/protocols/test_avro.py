@@ -18,7 +18,7 @@ from tidegate_protocols.alerts import ALERT, COMMAND, TRANSITION, Alert, Command
 from tidegate_protocols.avro import AvroCodec
 from tidegate_protocols.errors import BadInput
 from tidegate_protocols.events import EVENT, Event, event_id
-from tidegate_protocols.registry import DEVICE, FENCE, RULE, Device, Fence, Rule
+from tidegate_protocols.registry import DEVICE, FEEDBACK, FENCE, RULE, Device, Feedback, Fence, Rule
 
 TEXT = st.text(max_size=12)
 NUMBER = st.floats(allow_nan=False)
@@ -65,7 +65,12 @@ RECORDS: list[tuple[AvroCodec[Any], st.SearchStrategy[Any]]] = [
         Rule, id=TEXT, name=TEXT, version=COUNT, channel=TEXT, low=st.none() | NUMBER, high=st.none() | NUMBER,
         hysteresis=NUMBER, severity=SEVERITY, groups=st.lists(TEXT, max_size=3),
     )),
-    (DEVICE, st.builds(Device, id=TEXT, name=TEXT, group=TEXT, type=TEXT, report_interval_s=st.none() | NUMBER)),
+    (DEVICE, st.builds(
+        Device, id=TEXT, name=TEXT, group=TEXT, type=TEXT, report_interval_s=st.none() | NUMBER, time_zone=TEXT,
+    )),
+    (FEEDBACK, st.builds(
+        Feedback, id=TEXT, device=TEXT, operator=TEXT, subject=TEXT, ts_us=I64, who=TEXT, value=st.none() | NUMBER,
+    )),
 ]  # fmt: skip
 NAMED = pytest.mark.parametrize(("codec", "records"), RECORDS, ids=[codec.name for codec, _ in RECORDS])
 

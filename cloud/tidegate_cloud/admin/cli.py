@@ -115,7 +115,7 @@ def show(bootstrap: str, as_json: bool) -> None:
 
 @click.group()
 def registry() -> None:
-    """Keep fences, rules, devices and alert policies."""
+    """Keep fences, rules, devices, alert policies and feedback."""
 
 
 @registry.command()
@@ -123,7 +123,7 @@ def registry() -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @bootstrap_option
 def put(kind: str, file: Path, bootstrap: str) -> None:
-    """Write what FILE holds: fences from GeoJSON; rules, devices and policies from JSON or TOML.
+    """Write what FILE holds: fences from GeoJSON; everything else from JSON or TOML.
 
     The whole file is checked before anything is written. What is there under the same id is replaced.
     """

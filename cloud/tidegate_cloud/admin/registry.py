@@ -1,8 +1,8 @@
-"""The registry: fences, rules, devices and alert policies, read from files and kept in compacted topics.
+"""The registry: fences, rules, devices, alert policies and feedback, read from files and kept in compacted topics.
 
 A file holds one or many. Fences are GeoJSON (RFC 7946): a Feature or a FeatureCollection, where `id` may stand beside
-`properties` or in them and the other fields of a Fence are properties. Rules, devices and policies are JSON (an object,
-or an array of them) or TOML (an array of tables named `rules`, `devices` or `policies`).
+`properties` or in them and the other fields of a Fence are properties. The rest is JSON (an object, or an array of
+them) or TOML (an array of tables named as the kind: `rules`, `devices` …).
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from tidegate_protocols.avro import AvroCodec
 from tidegate_protocols.errors import BadInput
 from tidegate_protocols.ids import check_device_id
 from tidegate_protocols.policies import POLICY, Policy
-from tidegate_protocols.registry import DEVICE, FENCE, RULE, Device, Fence, Rule
+from tidegate_protocols.registry import DEVICE, FEEDBACK, FENCE, RULE, Device, Feedback, Fence, Rule
 from tidegate_protocols.topics import DEVICES, FENCES, POLICIES, RULES, Topic
+from tidegate_protocols.topics import FEEDBACK as FEEDBACK_TOPIC
 
 from tidegate_cloud.kafka import Offsets, Part, producer, read_to, reader
 
-Record = Fence | Rule | Device | Policy
+Record = Fence | Rule | Device | Policy | Feedback
 
 _FLUSH_S = 30.0
 # What the client library retries by itself is no news for a person who has not asked for a log.
@@ -51,11 +52,18 @@ def _check_rule(rule: Rule) -> None:
 
 def _check_device(device: Device) -> None:
     check_device_id(device.id)
+    from tidegate_cloud.operators.zones import check_zone
+
+    check_zone(device.time_zone)
 
 
 def _check_policy(policy: Policy) -> None:
     if not policy.opens:
         raise BadInput("opens is empty: no event would ever open an alert", where=f"policy {policy.id!r}")
+
+
+def _check_feedback(feedback: Feedback) -> None:
+    check_device_id(feedback.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +80,7 @@ KINDS: dict[str, Kind] = {
     "fences": Kind("fences", FENCES, FENCE, _check_fence),
     "rules": Kind("rules", RULES, RULE, _check_rule),
     "devices": Kind("devices", DEVICES, DEVICE, _check_device),
+    "feedback": Kind("feedback", FEEDBACK_TOPIC, FEEDBACK, _check_feedback),
     "policies": Kind("policies", POLICIES, POLICY, _check_policy),
 }
 

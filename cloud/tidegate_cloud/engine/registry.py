@@ -1,4 +1,4 @@
-"""What is in force, from the broadcast topics: schemas, and the fences, rules and devices that operators go by."""
+"""What is in force, from the broadcast topics: schemas, and what operators go by: fences, rules, devices, feedback."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import logging
 from collections.abc import Callable, Sequence
 
 from tidegate_protocols.errors import BadInput
-from tidegate_protocols.registry import DEVICE, FENCE, RULE
+from tidegate_protocols.registry import DEVICE, FEEDBACK, FENCE, RULE
 from tidegate_protocols.schema import Schema
 from tidegate_protocols.topics import DEVICES, FENCES, RULES, SCHEMAS
+from tidegate_protocols.topics import FEEDBACK as FEEDBACK_TOPIC
 
 from tidegate_cloud.operators.control import Control
 
@@ -16,7 +17,7 @@ from .logic import Record
 
 _log = logging.getLogger(__name__)
 
-TOPICS = (SCHEMAS.name, FENCES.name, RULES.name, DEVICES.name)
+TOPICS = (SCHEMAS.name, FENCES.name, RULES.name, DEVICES.name, FEEDBACK_TOPIC.name)
 
 
 class Registry:
@@ -30,6 +31,7 @@ class Registry:
             FENCES.name: self._fence,
             RULES.name: self._rule,
             DEVICES.name: self._device,
+            FEEDBACK_TOPIC.name: self._feedback,
         }
 
     def apply(self, records: Sequence[Record]) -> int:
@@ -81,6 +83,14 @@ class Registry:
             device = DEVICE.decode(value)
             _check_key(key, device.id)
             self.control.put_device(device)
+
+    def _feedback(self, key: str, value: bytes | None) -> None:
+        if value is None:
+            self.control.remove_feedback(key)
+        else:
+            feedback = FEEDBACK.decode(value)
+            _check_key(key, feedback.id)
+            self.control.put_feedback(feedback)
 
 
 def _check_key(key: str, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What is in force: the fences, rules and devices that operators go by.
+"""What is in force: the fences, rules and devices that operators go by, and what people said of alerts.
 
 The content decides what operators find, never the order of the edits that led to it.
 """
@@ -8,15 +8,16 @@ from __future__ import annotations
 import math
 
 from tidegate_protocols.errors import BadInput
-from tidegate_protocols.registry import Device, Fence, Rule
+from tidegate_protocols.registry import Device, Feedback, Fence, Rule
 
 from .fence_book import FenceBook
+from .zones import check_zone
 
 ID_MAX = 256  # bytes
 
 
 class Control:
-    """Fences, rules and devices by id. Read by operators; changed by whoever runs them, between blocks.
+    """Fences, rules, devices and feedback by id. Read by operators; changed by whoever runs them, between blocks.
 
     `edition` grows with every change, so that an operator can keep what it worked out for one edition.
     """
@@ -26,6 +27,8 @@ class Control:
         self.book = FenceBook()
         self.rules: dict[str, Rule] = {}
         self.devices: dict[str, Device] = {}
+        self.feedback: dict[str, Feedback] = {}
+        self._said: dict[tuple[str, str], dict[str, Feedback]] = {}
         self.edition = 0
 
     def put_fence(self, fence: Fence) -> None:
@@ -53,7 +56,8 @@ class Control:
             self.edition += 1
 
     def put_device(self, device: Device) -> None:
-        """Add or replace what is known about a device."""
+        """Add or replace what is known about a device. Raises BadInput for a time zone that does not exist."""
+        check_zone(device.time_zone)
         self.devices[device.id] = device
         self.edition += 1
 
@@ -61,6 +65,34 @@ class Control:
         """Remove what is known about a device; it is still served, as one that nobody named."""
         if self.devices.pop(device_id, None) is not None:
             self.edition += 1
+
+    def put_feedback(self, feedback: Feedback) -> None:
+        """Add or replace what a person said of an alert."""
+        check_id(feedback.id)
+        self.remove_feedback(feedback.id)
+        self.feedback[feedback.id] = feedback
+        self._said.setdefault((feedback.operator, feedback.device), {})[feedback.id] = feedback
+        self.edition += 1
+
+    def remove_feedback(self, feedback_id: str) -> None:
+        """Take back what a person said; what is not there is no error."""
+        feedback = self.feedback.pop(feedback_id, None)
+        if feedback is not None:
+            place = (feedback.operator, feedback.device)
+            del self._said[place][feedback_id]
+            if not self._said[place]:
+                del self._said[place]
+            self.edition += 1
+
+    def said(self, operator: str, device: str) -> list[Feedback]:
+        """What people said of an operator's alerts of a device, in order of the alerts' ids."""
+        said = self._said.get((operator, device))
+        return [] if said is None else [said[name] for name in sorted(said)]
+
+    def time_zone_of(self, device_id: str) -> str:
+        """The IANA name of the device's time zone; "" is UTC."""
+        device = self.devices.get(device_id)
+        return "" if device is None else device.time_zone
 
     def group_of(self, device_id: str) -> str:
         """The device's group, "" when it has none."""
