@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .block import Block, EventColumns, Found, block_of, no_events
 from .control import Control
-from .operator import Level, Operator
+from .operator import Level, Operator, Ticking
 from .state import Snapshot, StateRows
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Operator",
     "Snapshot",
     "StateRows",
+    "Ticking",
     "block_of",
     "default_operators",
     "no_events",

@@ -12,7 +12,8 @@ rows with what is in force then.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from .block import Block, EventColumns
 from .control import Control
@@ -45,4 +46,19 @@ class Operator(Protocol):
 
     def levels(self, state: StateRows, device: str) -> list[Level]:
         """The conditions that hold for a device, ordered by kind and subject."""
+        ...
+
+
+@runtime_checkable
+class Ticking(Protocol):
+    """An operator that time alone can lead to something has this method too."""
+
+    def tick(self, devices: Sequence[str], now_us: int, state: StateRows, control: Control) -> EventColumns:
+        """Every record of these devices that was appended by `now_us` has been processed, and perhaps later ones.
+
+        `devices`: all of one partition that were ever heard. `scan` of what is found is an index into them. `now_us`
+        is microseconds since 1970 UTC and may come in any steps, once a second at most: what is found, its `ts_us`
+        above all, must follow from the rows and not from when the tick came. Rows change only for devices with an
+        event. Not asked of previews.
+        """
         ...
