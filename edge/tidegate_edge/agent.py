@@ -11,6 +11,7 @@ from tidegate_protocols.errors import BadInput
 
 from .clock import Clock, SystemClock
 from .config import Config, SerialSource, TimeSettings
+from .framing import Framer
 from .intake import Intake
 from .metrics import Health, serve
 from .producer import settings as kafka_settings
@@ -49,6 +50,7 @@ class Agent:
             clock,
             max_scans=config.batch.max_scans,
             max_age_s=config.batch.max_age_ms / 1000,
+            framer=Framer(config.batch.codec),
         )
 
     @classmethod

@@ -19,6 +19,7 @@ from tidegate_protocols.errors import BadInput
 from tidegate_protocols.payload.mapped import Mapping, TimeUnit
 from tidegate_protocols.schema import Channel, ChannelType, Schema
 
+from .framing import Codec
 from .names import device_name
 from .sources.topics import check_filter
 from .toml_lines import key_lines, line_of
@@ -45,10 +46,14 @@ class Kafka(msgspec.Struct, kw_only=True):
 
 
 class BatchSettings(msgspec.Struct, kw_only=True):
-    """A frame is sent once it has `max_scans`, or its oldest scan has been durable for `max_age_ms`."""
+    """A frame is sent once it has `max_scans`, or its oldest scan has been durable for `max_age_ms`.
+
+    `codec`: how its columns are written; "auto" is the smallest that this machine can write.
+    """
 
     max_scans: Annotated[int, Meta(ge=1, le=65_536)] = 256
     max_age_ms: Annotated[int, Meta(ge=0, le=60_000)] = 100
+    codec: Codec = "auto"
 
 
 class SpoolSettings(msgspec.Struct, kw_only=True):

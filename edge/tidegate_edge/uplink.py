@@ -24,10 +24,10 @@ from typing import Any
 
 from tidegate_protocols.batch import Lane
 from tidegate_protocols.errors import BadInput
-from tidegate_protocols.frame import encode_frame
 from tidegate_protocols.topics import FRAMES, SCHEMAS
 
 from .clock import Clock
+from .framing import Framer
 from .producer import Full, Link, Refused
 from .spool import Chunk, Spool, Stream
 from .spool.reader import Reader
@@ -70,7 +70,14 @@ class Uplink:
     """Sends what the spool holds until it is stopped. `status` is "up", or says what is in the way."""
 
     def __init__(
-        self, spool: Spool, configuration: dict[str, Any], clock: Clock, *, max_scans: int, max_age_s: float
+        self,
+        spool: Spool,
+        configuration: dict[str, Any],
+        clock: Clock,
+        *,
+        max_scans: int,
+        max_age_s: float,
+        framer: Framer | None = None,
     ) -> None:
         self.status = "not yet connected"
         self.frames = 0
@@ -80,6 +87,7 @@ class Uplink:
         self._clock = clock
         self._max_scans = max_scans
         self._max_age_s = max_age_s
+        self._framer = framer or Framer()
         self._wake = asyncio.Event()
         self._finishing = False
         self._deadline = 0.0
@@ -260,7 +268,7 @@ class Uplink:
         lane = Lane.LIVE if self._clock.wall_us() // 1000 - first.committed_ms < _BEHIND_MS else Lane.BACKLOG
         span = _Span(start, stop, [])
         try:
-            frame = encode_frame(to_batch(chunks, start, stop, lane))
+            frame = self._framer.encode(to_batch(chunks, start, stop, lane))
             link.send(FRAMES.name, out.stream.device.encode(), frame, self._reporter(link, out, span))
         except (Refused, BadInput) as error:  # known before it travels, so it is this frame's
             self._shrink(out, span, str(error))

@@ -163,13 +163,18 @@ def load_kafka(
     seconds: float,
     scans_per_frame: int = 100,
     seed: int = 1,
+    codec: Literal["auto", "plain"] = "auto",
     on_progress: Callable[[LoadReport], None] | None = None,
 ) -> LoadReport:
     """Produce `rate` scans a second (0: as fast as they are taken) as frames, and wait for every delivery report."""
     from confluent_kafka import Producer
+    from tidegate_protocols.codec import backend
     from tidegate_protocols.frame import encode_frame
 
     _check(devices, rate, seconds, scans_per_frame)
+    if codec != "plain":
+        backend.prepare()
+        backend.wait()  # the load that is asked for begins at full pace, or stays plain where numba is missing
     report, walks = LoadReport("kafka", devices), Walks(devices, seed)
     down: list[Any] = []
     producer = Producer({
@@ -198,7 +203,7 @@ def load_kafka(
             columns = tuple(walks.next(device, scans_per_frame))
             batch = Batch(name, LOAD_SCHEMA, epoch, seqs[device], _timestamps(scans_per_frame), columns, no_nulls)
             seqs[device] += scans_per_frame
-            frame = encode_frame(batch)
+            frame = encode_frame(batch, codec=codec)
             while True:
                 try:
                     producer.produce(topics.FRAMES.name, frame, name.encode(), on_delivery=delivered)

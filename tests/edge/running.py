@@ -26,6 +26,9 @@ grace_s = {grace_s}
 [kafka]
 bootstrap = "{bootstrap}"
 
+[batch]
+codec = "{codec}"
+
 [metrics]
 port = 0
 
@@ -48,11 +51,23 @@ class RunningAgent(Service):
     """`tidegate agent run` on a folder of the test's own."""
 
     def __init__(
-        self, directory: Path, bootstrap: str, broker: MqttBroker, *, window: int = 20, grace_s: float = 10
+        self,
+        directory: Path,
+        bootstrap: str,
+        broker: MqttBroker,
+        *,
+        window: int = 20,
+        grace_s: float = 10,
+        codec: str = "auto",
     ) -> None:
         self.config = directory / "agent.toml"
         text = _CONFIG.format(
-            data_dir=directory / "agent", bootstrap=bootstrap, port=broker.port, window=window, grace_s=grace_s
+            data_dir=directory / "agent",
+            bootstrap=bootstrap,
+            port=broker.port,
+            window=window,
+            grace_s=grace_s,
+            codec=codec,
         )
         self.config.write_text(text, "utf-8")
         super().__init__("agent", "agent", "run", "--config", self.config, directory=directory)

@@ -12,10 +12,12 @@ from typing import Any
 import psutil
 import pytest
 from tidegate_protocols.batch import Lane
+from tidegate_protocols.frame import peek_header
+from tidegate_protocols.topics import FRAMES
 
 from tests.edge.running import BASE_US, Publisher, RunningAgent
 from tests.support import frames
-from tests.support.kafka import KafkaNode
+from tests.support.kafka import KafkaNode, consume_all
 from tests.support.mqtt import MqttBroker
 from tests.support.wait import until
 
@@ -203,11 +205,31 @@ def test_the_metrics_are_the_books(fresh_kafka: KafkaNode, start_agent: Start, p
     assert 'tidegate_edge_state{part="mqtt",state="connected"}' in lines
 
 
-def test_the_agent_carries_nothing_of_the_cloud_and_never_numba(start_agent: Start) -> None:
-    agent = start_agent("127.0.0.1:1", grace_s=0)
+def test_the_agent_carries_nothing_of_the_cloud_and_without_a_compiled_codec_no_numba(start_agent: Start) -> None:
+    agent = start_agent("127.0.0.1:1", grace_s=0, codec="plain")
     mapped = {part for region in psutil.Process(agent.pid).memory_maps() for part in Path(region.path).parts}
     assert not mapped & {"numba", "llvmlite", "fastavro", "shapely", "litestar"}
     assert psutil.Process(agent.pid).memory_info().rss < 64 * 2**20
+
+
+def test_frames_are_plain_until_the_kernels_are_there_and_range_coded_from_then_on(
+    fresh_kafka: KafkaNode, start_agent: Start, publisher: Publisher
+) -> None:
+    agent = start_agent(fresh_kafka.bootstrap, codec="range")
+
+    def codecs() -> list[str]:
+        publisher.publish(10)
+        return [peek_header(message.value()).codec for message in consume_all(fresh_kafka.bootstrap, FRAMES.name)]
+
+    until(lambda: "range" in codecs(), 120, "a range-coded frame")
+    all_acknowledged(agent, publisher.sent)
+    first: dict[str, int] = {}
+    for message in consume_all(fresh_kafka.bootstrap, FRAMES.name):
+        header = peek_header(message.value())
+        if header.codec == "range":
+            first.setdefault(header.device, header.seq)
+        assert header.codec == "range" or header.device not in first
+    assert values(frames.once(frames.batches(fresh_kafka.bootstrap))) == list(range(publisher.sent))
 
 
 def test_a_second_agent_and_a_bad_file_are_one_sentence_each(start_agent: Start, tmp_path: Path) -> None:

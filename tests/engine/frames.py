@@ -8,7 +8,7 @@ from tidegate_cloud.engine import Record
 from tidegate_cloud.engine.inprocess import Ran
 from tidegate_protocols.batch import Batch, Lane, batch_from_rows
 from tidegate_protocols.events import EVENT, Event
-from tidegate_protocols.frame import encode_frame
+from tidegate_protocols.frame import CodecName, encode_frame
 from tidegate_protocols.ids import partition_of
 from tidegate_protocols.schema import Channel, Schema
 from tidegate_protocols.topics import DEVICE_PARTITIONS, EVENTS, FRAMES, SCHEMAS
@@ -36,8 +36,9 @@ def home(device: str) -> int:
 class Log:
     """A topic as Kafka would keep it: offsets and append times count up as records are added."""
 
-    def __init__(self, topic: str = FRAMES.name) -> None:
+    def __init__(self, topic: str = FRAMES.name, *, codec: CodecName = "plain") -> None:
         self.topic = topic
+        self.codec = codec
         self.records: list[Record] = []
         self._next: dict[int, int] = {}
 
@@ -45,7 +46,7 @@ class Log:
         """Append a frame, under its device's key and in its partition unless told otherwise."""
         if isinstance(value, Batch):
             key = value.device if key is None else key
-            value = encode_frame(value)
+            value = encode_frame(value, codec=self.codec)
         name = key or ""
         place = home(name) if partition is None else partition
         offset = self._next.get(place, 0)

@@ -14,6 +14,7 @@ from tidegate_cloud.engine.deadletters import DeadLetter
 from tidegate_cloud.engine.inprocess import Ran, keep, run, step
 from tidegate_cloud.engine.telemetry import TelemetryLogic
 from tidegate_protocols.batch import Lane
+from tidegate_protocols.frame import CodecName
 from tidegate_protocols.topics import DEAD_LETTERS, DEVICE_PARTITIONS, EVENTS, RETRY
 
 from tests.engine.folding import POISON, Fold
@@ -53,6 +54,20 @@ def test_a_scan_counts_once_however_often_and_in_whatever_pieces_it_comes() -> N
     assert got.rows == expected.rows
     assert got.counts["duplicates"] == 5 + 3 + 3
     assert got.counts["scans"] == 12
+
+
+@pytest.mark.parametrize("codec", ["bitpack", "range"])
+def test_however_the_columns_are_written_the_processor_finds_the_same(codec: CodecName) -> None:
+    plain, small = Log(), Log(codec=codec)
+    for seq in range(0, 90, 30):
+        for device in ("bus-1", "bus-2"):
+            for log in (plain, small):
+                log.add(batch(device, [i * 0.25 for i in range(seq, seq + 30)], seq=seq, schema=TEMPERATURE))
+    assert plain.records[0].value != small.records[0].value
+    expected, got = run_whole(plain.records), run_whole(small.records)
+    assert got.counts["scans"] == 180
+    assert [event.id for event in events_of(got)] == [event.id for event in events_of(expected)]
+    assert got.rows == expected.rows
 
 
 def test_an_older_epoch_is_dropped_and_a_newer_one_begins_with_a_gap() -> None:

@@ -54,7 +54,7 @@ def load() -> None:
     if _loaded.is_set():
         return
     if not available():
-        raise Misuse("the compiled codecs need numba (pip install tidegate[cloud]), and TIDEGATE_KERNELS not off")
+        raise Misuse("the compiled codecs need numba (pip install tidegate[kernels]), and TIDEGATE_KERNELS not off")
     from .kernels import warm
 
     warm.call_everything()
