@@ -14,7 +14,14 @@ from .avro import AvroCodec
 
 
 class Fence(msgspec.Struct, frozen=True, kw_only=True):
-    """An area. `geometry` is the text of a GeoJSON geometry; a Point needs `radius_m`. See ``schemas/Fence.avsc``."""
+    """An area, and what is to be told about it. See ``schemas/Fence.avsc``.
+
+    geometry         text of a GeoJSON geometry: areas, a Point with `radius_m`, or lines with `distance_m`
+    dwell_s          a stay of so many seconds is told
+    speed_limit_mps  inside, metres per second
+    schedule         weekly windows in `time_zone` (IANA name; UTC when empty): ``Mo-Fr 07:00-18:00; Sa 08:00-12:00``
+    schedule_mode    presence: to be inside out of the windows is told; active: the fence is there in them alone
+    """
 
     id: str
     name: str
@@ -24,6 +31,14 @@ class Fence(msgspec.Struct, frozen=True, kw_only=True):
     severity: Severity = "warning"
     alert_on: str = "none"
     groups: list[str] = []
+    distance_m: float | None = None
+    enter_events: bool = True
+    exit_events: bool = True
+    dwell_s: float | None = None
+    speed_limit_mps: float | None = None
+    schedule: str = ""
+    time_zone: str = ""
+    schedule_mode: str = "presence"
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):

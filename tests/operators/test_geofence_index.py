@@ -179,7 +179,7 @@ GOOD = [[[0, 0], [2, 0], [2, 2], [0, 2], [0, 0]]]
         ('{"type":"Polygon"', None, "not JSON"),
         ("[1]", None, "not a GeoJSON object"),
         ({"type": "Feature", "geometry": {}}, None, "a Feature, not a geometry"),
-        ({"type": "LineString", "coordinates": [[0, 0], [1, 1]]}, None, "a LineString has no inside"),
+        ({"type": "LineString", "coordinates": [[0, 0], [1, 1]]}, None, "a LineString needs distance_m"),
         ({"type": "Point", "coordinates": [1, 2]}, None, "a Point needs radius_m"),
         ({"type": "Point", "coordinates": [1, 2]}, -5.0, "radius_m -5 is not above 0"),
         ({"type": "Point", "coordinates": ["1", 2]}, 5.0, "coordinates is not a position"),

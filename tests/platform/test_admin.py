@@ -179,6 +179,27 @@ def test_a_bad_file_is_refused_by_name_and_place(case: str, tmp_path: Path) -> N
     assert str(caught.value).startswith(str(tmp_path / name))
 
 
+def test_a_shape_that_crosses_itself_is_offered_repaired(tmp_path: Path) -> None:
+    broken = {"type": "FeatureCollection", "features": [feature("good"), feature("bad", BOW_TIE, dwell_s=60.0)]}
+    file = write(tmp_path / "f.geojson", broken)
+    result = run("registry", "repair", file)
+    assert "fence 'bad': not a valid shape: self-intersection at [" in result.stderr
+    assert "repaired as 2 polygons of 6 corners" in result.stderr
+    better = json.loads(result.stdout)
+    assert better["features"][0] == broken["features"][0]
+    assert better["features"][1]["properties"] == broken["features"][1]["properties"]
+    fences = store.load(store.KINDS["fences"], write(tmp_path / "better.geojson", better))
+    assert [fence.id for fence in fences] == ["good", "bad"]
+    assert fences[1].dwell_s == 60.0  # type: ignore[union-attr]
+
+
+def test_what_cannot_be_repaired_is_named(tmp_path: Path) -> None:
+    flat = {"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [2, 2], [0, 0]]]}
+    result = run("registry", "repair", write(tmp_path / "f.geojson", feature("line", flat)), status=1)
+    assert "fence 'line': " in result.stderr
+    assert "nothing with an inside is left" in result.stderr
+
+
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     result = run("registry", "put", "rules", tmp_path / "none.toml", status=1)
     assert result.stderr == f"Error: {tmp_path}/none.toml: No such file or directory\n"

@@ -59,7 +59,9 @@ RECORDS: list[tuple[AvroCodec[Any], st.SearchStrategy[Any]]] = [
     )),
     (FENCE, st.builds(
         Fence, id=TEXT, name=TEXT, version=COUNT, geometry=TEXT, radius_m=st.none() | NUMBER, severity=SEVERITY,
-        alert_on=st.just("none"), groups=st.lists(TEXT, max_size=3),
+        alert_on=st.just("none"), groups=st.lists(TEXT, max_size=3), distance_m=st.none() | NUMBER,
+        enter_events=st.booleans(), exit_events=st.booleans(), dwell_s=st.none() | NUMBER,
+        speed_limit_mps=st.none() | NUMBER, schedule=TEXT, time_zone=TEXT, schedule_mode=TEXT,
     )),
     (RULE, st.builds(
         Rule, id=TEXT, name=TEXT, version=COUNT, channel=TEXT, low=st.none() | NUMBER, high=st.none() | NUMBER,
@@ -148,6 +150,18 @@ def test_values_written_under_an_earlier_schema_are_read(tmp_path: Path, monkeyp
         group: str = "none"
 
     assert AvroCodec("Thing", Thing).decode(avro.MAGIC + mark + out.getvalue()) == Thing("bus-7", "none")
+
+
+def test_a_fence_from_before_it_had_terms_is_read() -> None:
+    """Bytes under Fence.v1: what was added since has its defaults."""
+    folder = Path(avro.__file__).parent / "schemas"
+    old = fastavro.parse_schema(json.loads((folder / "Fence.v1.avsc").read_text()))
+    mark = bytes.fromhex(fingerprint(to_parsing_canonical_form(old), "CRC-64-AVRO"))
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, old, {"id": "yard", "name": "Yard", "version": 3, "geometry": "{}"})
+    fence = FENCE.decode(avro.MAGIC + mark + out.getvalue())
+    assert fence == Fence(id="yard", name="Yard", version=3, geometry="{}")
+    assert (fence.enter_events, fence.exit_events, fence.schedule, fence.dwell_s) == (True, True, "", None)
 
 
 def test_ids_of_events_and_alerts_depend_on_all_that_they_are_made_of() -> None:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from . import registry as store
 from . import topics as catalogue
+from .repair import propose
 
 bootstrap_option = click.option(
     "--bootstrap", envvar="TIDEGATE_BOOTSTRAP", default="127.0.0.1:9092", show_default=True, metavar="HOST:PORT",
@@ -134,6 +135,21 @@ def put(kind: str, file: Path, bootstrap: str) -> None:
         task = bar.add_task(kind.capitalize(), total=len(records))
         store.put(bootstrap, found, records, lambda done: bar.update(task, completed=done))
     click.echo(f"{len(records)} {kind} written")
+
+
+@registry.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def repair(file: Path) -> None:
+    """Propose valid shapes for the fences in FILE: the same GeoJSON on stdout, what was changed on stderr.
+
+    Only geometries change. Look at them, then put them. The exit status is 1 when a fence cannot be repaired.
+    """
+    value, notes = propose(file)
+    for _, note in notes:
+        click.echo(note, err=True)
+    click.echo(json.dumps(value))
+    if not all(done for done, _ in notes):
+        raise click.exceptions.Exit(1)
 
 
 @registry.command()

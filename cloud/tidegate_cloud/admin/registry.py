@@ -7,9 +7,7 @@ them) or TOML (an array of tables named as the kind: `rules`, `devices` …).
 
 from __future__ import annotations
 
-import json
 import logging
-import tomllib
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +26,8 @@ from tidegate_protocols.topics import FEEDBACK as FEEDBACK_TOPIC
 
 from tidegate_cloud.kafka import Offsets, Part, producer, read_to, reader
 
+from .files import features_of, flat, parse, read_text
+
 Record = Fence | Rule | Device | Policy | Feedback
 
 _FLUSH_S = 30.0
@@ -39,8 +39,11 @@ _ALERT_ON = ("enter", "exit", "none")
 def _check_fence(fence: Fence) -> None:
     if fence.alert_on not in _ALERT_ON:
         raise BadInput(f"alert_on is {fence.alert_on!r}", where=f"fence {fence.id!r}", hint=" or ".join(_ALERT_ON))
-    from tidegate_cloud.operators.fences import parse_shape  # here, since operators bring numba with them
+    # Here, since operators bring numba with them.
+    from tidegate_cloud.operators.fence_terms import parse_terms
+    from tidegate_cloud.operators.fences import parse_shape
 
+    parse_terms(fence)
     parse_shape(fence)
 
 
@@ -87,13 +90,10 @@ KINDS: dict[str, Kind] = {
 
 def load(kind: Kind, path: Path) -> list[Record]:
     """Read and check every record of `kind` in a file. Raises BadInput naming the file, the record and the field."""
-    try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise BadInput(error.strerror or str(error), where=str(path)) from None
-    except UnicodeDecodeError:
-        raise BadInput("not UTF-8 text", where=str(path)) from None
-    entries = _fence_entries(path, text) if kind.name == "fences" else _entries(kind, path, text)
+    text = read_text(path)
+    entries = (
+        [flat(*feature) for feature in features_of(path, text)] if kind.name == "fences" else _entries(kind, path, text)
+    )
     records, seen = [], set()
     for number, entry in enumerate(entries, 1):
         where = f"{path}, entry {number}"
@@ -132,47 +132,14 @@ def _record(kind: Kind, entry: Any, where: str) -> Record:
     return record
 
 
-def _parse(path: Path, text: str) -> Any:
-    try:
-        return tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BadInput(f"not JSON: {error.msg}", where=f"{path}, line {error.lineno}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"not TOML: {error}", where=str(path)) from None
-
-
 def _entries(kind: Kind, path: Path, text: str) -> Iterable[Any]:
-    value = _parse(path, text)
+    value = parse(path, text)
     listed = value.get(kind.name) if isinstance(value, dict) else None
     if isinstance(listed, list):
         return listed
     if path.suffix == ".toml":
         raise BadInput(f"no [[{kind.name}]] in it", where=str(path))
     return value if isinstance(value, list) else [value]
-
-
-def _fence_entries(path: Path, text: str) -> Iterable[Any]:
-    value = _parse(path, text)
-    features = (
-        value.get("features") if isinstance(value, dict) and value.get("type") == "FeatureCollection" else [value]
-    )
-    if not isinstance(features, list):
-        raise BadInput("features is not an array", where=str(path))
-    return [_flat(feature, f"{path}, feature {number}") for number, feature in enumerate(features, 1)]
-
-
-def _flat(feature: Any, where: str) -> dict[str, Any]:
-    """A GeoJSON Feature as the fields of a Fence."""
-    if not isinstance(feature, dict) or feature.get("type") != "Feature":
-        raise BadInput("not a GeoJSON Feature", where=where, hint="a Feature or a FeatureCollection is expected")
-    fields = dict(feature.get("properties") or {})
-    name = feature.get("id", fields.get("id"))
-    if name is None:
-        raise BadInput("a fence needs an id", where=where)
-    fields["id"] = str(name)
-    fields.setdefault("name", fields["id"])
-    fields["geometry"] = json.dumps(feature.get("geometry"), separators=(",", ":"))
-    return fields
 
 
 def put(bootstrap: str, kind: Kind, records: Sequence[Record], done: Callable[[int], None] | None = None) -> None:

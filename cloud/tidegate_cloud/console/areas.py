@@ -57,5 +57,7 @@ def _feature(fence: Fence) -> dict[str, Any]:
     properties = {
         "id": fence.id, "name": fence.name, "version": fence.version, "severity": fence.severity,
         "alert_on": fence.alert_on, "radius_m": fence.radius_m, "groups": fence.groups,
+        "distance_m": fence.distance_m, "dwell_s": fence.dwell_s, "speed_limit_mps": fence.speed_limit_mps,
+        "schedule": fence.schedule, "time_zone": fence.time_zone, "schedule_mode": fence.schedule_mode,
     }  # fmt: skip
     return {"type": "Feature", "id": fence.id, "geometry": geometry, "properties": properties}

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from tidegate_protocols.registry import Fence
 
+from .fence_terms import parse_terms
 from .fences import parse_shape
 from .geofence_index import FenceIndex, grown
 from .names import number_of
@@ -30,7 +31,8 @@ class FenceBook:
         self._group_room: dict[int, int] = {}
 
     def put(self, fence: Fence) -> None:
-        """Add or replace a fence. Raises BadInput when its shape is not valid; what was then stays."""
+        """Add or replace a fence. Raises BadInput when its shape or a term is not valid; what was then stays."""
+        parse_terms(fence)
         shape = parse_shape(fence)
         number = number_of(fence.id)
         self.index.put(number, shape)

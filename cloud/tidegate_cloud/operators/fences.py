@@ -2,7 +2,8 @@
 
 Edges are straight lines in longitude and latitude, as RFC 7946 has them. A shape over the antimeridian is either cut
 there in two polygons (RFC 7946, section 3.1.9), or goes on beyond 180 degrees (179, 180, 181 …). A circle is every
-point whose geodesic distance on the WGS 84 ellipsoid from the centre is at most the radius.
+point whose geodesic distance on the WGS 84 ellipsoid from the centre is at most the radius; a corridor becomes a
+polygon (`corridor`).
 """
 
 from __future__ import annotations
@@ -20,9 +21,14 @@ import shapely.geometry
 from tidegate_protocols.errors import BadInput
 from tidegate_protocols.registry import Fence
 
+from .corridor import DISTANCE_MAX_M, corridor_shape
+
 GEOMETRY_MAX = 1_000_000  # bytes of GeoJSON text
 VERTICES_MAX = 50_000
+POSITIONS_MAX = 10_000  # of a corridor's lines
 RADIUS_MAX_M = 1_000_000.0
+
+_LINES = ("LineString", "MultiLineString")
 
 Ring = npt.NDArray[np.float64]
 
@@ -55,9 +61,15 @@ def parse_shape(fence: Fence) -> Shape:
     geometry = _geometry(fence.geometry, where)
     kind = geometry["type"]
     coordinates = geometry.get("coordinates")
+    if fence.distance_m is not None and kind not in _LINES:
+        raise BadInput("distance_m is for a LineString or a MultiLineString", where=where)
+    if fence.radius_m is not None and kind != "Point":
+        raise BadInput("radius_m is for a Point", where=where)
     if kind == "Point":
         return Shape(circle=_circle(coordinates, fence.radius_m, where))
-    if kind == "Polygon":
+    if kind in _LINES:
+        parts = _corridor(kind, coordinates, fence.distance_m, where)
+    elif kind == "Polygon":
         parts = [_polygon(coordinates, where, "coordinates")]
     elif kind == "MultiPolygon":
         if not isinstance(coordinates, list) or not coordinates:
@@ -65,10 +77,9 @@ def parse_shape(fence: Fence) -> Shape:
         parts = [_polygon(part, where, f"coordinates[{i}]") for i, part in enumerate(coordinates)]
     else:
         raise BadInput(
-            f"a {kind} has no inside", where=where, hint="Polygon, MultiPolygon, or Point with radius_m"
+            f"a {kind} has no inside", where=where,
+            hint="Polygon, MultiPolygon, Point with radius_m, or LineString with distance_m",
         )  # fmt: skip
-    if fence.radius_m is not None:
-        raise BadInput("radius_m is for a Point", where=where)
     if sum(len(ring) for part in parts for ring in part) > VERTICES_MAX:
         raise BadInput(f"more than {VERTICES_MAX} vertices", where=where)
     _check_valid(parts, where)
@@ -178,6 +189,34 @@ def _polygon(value: Any, where: str, place: str) -> list[Ring]:
     return rings
 
 
+def _corridor(kind: str, value: Any, distance_m: float | None, where: str) -> list[list[Ring]]:
+    if distance_m is None:
+        raise BadInput(f"a {kind} needs distance_m", where=where)
+    if not 0 < distance_m <= DISTANCE_MAX_M:
+        raise BadInput(f"distance_m {distance_m:g} is not above 0 and up to {DISTANCE_MAX_M:g}", where=where)
+    named = [("coordinates", value)]
+    if kind == "MultiLineString":
+        if not isinstance(value, list) or not value:
+            raise BadInput("a MultiLineString without lines", where=where)
+        named = [(f"coordinates[{i}]", line) for i, line in enumerate(value)]
+    lines = [_line(line, where, place) for place, line in named]
+    if sum(map(len, lines)) > POSITIONS_MAX:
+        raise BadInput(f"more than {POSITIONS_MAX} positions", where=where)
+    shape = corridor_shape(lines, distance_m, where)
+    return [
+        [np.asarray(ring.coords)[:, :2] for ring in (polygon.exterior, *polygon.interiors)]
+        for polygon in shapely.get_parts(shape)
+    ]
+
+
+def _line(value: Any, where: str, place: str) -> Ring:
+    if not isinstance(value, list) or len(value) < 2:
+        raise BadInput(f"{place}: a line has at least two positions", where=where)
+    line = np.array([_position(position, where, f"{place}[{i}]") for i, position in enumerate(value)])
+    _check_steps(line, where, place)
+    return line
+
+
 def _ring(value: Any, where: str, place: str) -> Ring:
     if not isinstance(value, list) or len(value) < 4:
         raise BadInput(f"{place}: a ring has at least four positions, the last one the first again", where=where)
@@ -186,15 +225,19 @@ def _ring(value: Any, where: str, place: str) -> Ring:
         raise BadInput(
             f"{place}: the ring is not closed", where=where, hint=f"end it with [{ring[0, 0]:g}, {ring[0, 1]:g}]"
         )
-    step = np.abs(np.diff(ring[:, 0]))
+    _check_steps(ring, where, place)
+    return ring
+
+
+def _check_steps(line: Ring, where: str, place: str) -> None:
+    step = np.abs(np.diff(line[:, 0]))
     wide = np.flatnonzero((step > 180) & (step < 360))
     if wide.size:
         i = int(wide[0])
         raise BadInput(
             f"{place}: from [{i}] to [{i + 1}] it goes {step[i]:g}° around the Earth", where=where,
-            hint="cut it at 180° in two polygons, or let longitudes go on beyond 180",
+            hint="cut it at 180° in two, or let longitudes go on beyond 180",
         )  # fmt: skip
-    return ring
 
 
 def _shifted(ring: Ring, degrees: float) -> Ring:
@@ -212,7 +255,7 @@ def _check_valid(parts: Iterable[list[Ring]], where: str) -> None:
         at = ", ".join(place.rstrip("]").split())
         raise BadInput(
             f"not a valid shape: {reason.lower()} at [{at}]" if at else f"not a valid shape: {reason.lower()}",
-            where=where, hint="see shapely's make_valid for a repair",
+            where=where, hint="tidegate registry repair proposes a shape",
         )  # fmt: skip
     if shape.area == 0:
         raise BadInput("the shape has no area", where=where)
