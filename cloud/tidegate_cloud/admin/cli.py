@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,11 +163,7 @@ def ls(kind: str, bootstrap: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([msgspec.to_builtins(record) for record in records], indent=2))
         return
-    names = list(store.KINDS[kind].codec.kind.__struct_fields__)
-    table = Table(*names)
-    for record in records:
-        table.add_row(*(_cell(getattr(record, name)) for name in names))
-    Console().print(table)
+    Console().print(_listing(store.KINDS[kind], records))
 
 
 @registry.command()
@@ -179,6 +175,28 @@ def rm(kind: str, ids: tuple[str, ...], bootstrap: str) -> None:
     catalogue.need(catalogue.connect(bootstrap), store.KINDS[kind].topic)
     store.remove(bootstrap, store.KINDS[kind], ids)
     click.echo(f"{len(ids)} {kind} removed")
+
+
+def _listing(kind: store.Kind, records: Sequence[store.Record]) -> Table:
+    """A table of records, with the fields in which at least one differs from a record that says nothing."""
+    fields = msgspec.structs.fields(kind.codec.kind)
+    told = [f.name for f in fields if f.required or any(getattr(r, f.name) != f.default for r in records)]
+    # A list's default is a fresh list each time.
+    told = [name for name in told if any(getattr(r, name) not in ([], {}) for r in records) or name == "id"]
+    table = Table()
+    for name in told:
+        table.add_column(name, no_wrap=name == "id", overflow="fold")
+    for record in records:
+        table.add_row(*(_shape(r) if n == "geometry" else _cell(r) for n in told for r in [getattr(record, n)]))
+    return table
+
+
+def _shape(geometry: str) -> str:
+    """What kind of geometry it is: its coordinates are for `--json`."""
+    try:
+        return str(json.loads(geometry)["type"])
+    except (ValueError, KeyError, TypeError):
+        return _cell(geometry)
 
 
 def _cell(value: Any) -> str:
