@@ -109,8 +109,10 @@ class Scene:
             await asyncio.gather(task, return_exceptions=True)
 
 
-def a_scene(*, queue_max: int = 100, changes_max: int = 1000, process: bytes = b"process1") -> Scene:
-    scene = Scene(Hub(Picture(process, changes_max), Standing(), queue_max=queue_max))
+def a_scene(
+    *, queue_max: int = 100, changes_max: int = 1000, process: bytes = b"process1", clients_max: int = 100
+) -> Scene:
+    scene = Scene(Hub(Picture(process, changes_max), Standing(), queue_max=queue_max, clients_max=clients_max))
     scene.hub.publish(begun())
     return scene
 
@@ -248,16 +250,54 @@ async def test_positions_are_conflated_to_the_newest_for_whoever_was_busy():
 
 async def test_after_a_pause_positions_go_at_once_and_then_at_most_four_times_a_second():
     scene = a_scene()
-    hub = scene.hub
+    loop = asyncio.get_running_loop()
     async with scene.reader(scene.token) as reader:
-        hub.publish(Delta(devices=[("a", b"{}")]))
-        assert hub._flushing is None
+        scene.hub.publish(Delta(devices=[("a", b"{}")]))
         await heard(reader, lambda r: r.of("positions"))
-        hub._flushed_at = asyncio.get_running_loop().time()
-        hub.publish(Delta(devices=[("a", b"{}")]))
-        assert hub._flushing is not None
-        assert hub._flushing.when() >= hub._flushed_at + hub_module.FLUSH_S * 0.9
-        await heard(reader, lambda r: len(r.of("positions")) == 2)
+        shown_at = scene.hub._shown_at
+        while len(reader.of("positions")) < 4:
+            seen = len(reader.of("positions"))
+            scene.hub.publish(Delta(devices=[("a", b"{}")]))
+            await heard(reader, lambda r, seen=seen: len(r.of("positions")) > seen)
+            assert scene.hub._shown_at - shown_at >= hub_module.FLUSH_S
+            shown_at = scene.hub._shown_at
+        assert loop.time() >= shown_at
+
+
+async def test_who_was_slow_is_told_and_gets_positions_less_often_until_it_keeps_up(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(hub_module, "_SLOW_S", 0.05)
+    monkeypatch.setattr(hub_module, "_RECOVERED_S", 0.3)
+    monkeypatch.setattr(hub_module, "FLUSH_S", 0.01)
+    scene = a_scene()
+    slow = Reader()
+    async with scene.reader(scene.token, slow):
+        slow.gate.clear()
+        scene.hub.publish(Delta(devices=[("a", b'{"n":0}')]))
+        await heard(slow, lambda r: r.of("positions"))
+        held = asyncio.get_running_loop().time() + 0.1
+        scene.hub.publish(Delta(devices=[("a", b'{"n":1}')], alerts=[record(0)]))
+        await until_async(lambda: asyncio.get_running_loop().time() > held and scene.hub.slow_clients == 1)
+        slow.gate.set()
+        await heard(slow, lambda r: r.of("alert") and len(r.of("positions")) == 2)
+        kinds = [event.kind for event in slow.events]
+        assert kinds.index("behind") < kinds.index("alert")
+        told = slow.of("behind")[0]
+        assert told["behind_ms"] >= 50
+        assert told["interval_ms"] == 50
+        await heard(slow, lambda r: r.of("behind")[-1]["behind_ms"] == 0)
+        assert scene.hub.slow_clients == 0
+
+
+async def test_who_takes_nothing_at_all_is_cut(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(hub_module, "STUCK_S", 0.2)
+    scene = a_scene()
+    stuck = Reader()
+    stuck.gate.clear()
+    task = asyncio.create_task(scene.hub.serve(scene.token, stuck.send))
+    scene.hub.publish(Delta(alerts=[record(0)]))
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 10)
+    assert (scene.hub.cut, scene.hub.clients) == (1, 0)
 
 
 async def test_positions_that_were_missed_come_after_a_reconnect_and_no_others():
@@ -291,12 +331,32 @@ async def test_health_and_refusals_reach_everyone():
             assert reader.of("refused")[0]["why"] == "it is acknowledged by Ines"
 
 
-async def test_there_are_so_many_clients_and_no_more(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(hub_module, "CLIENTS_MAX", 1)
-    scene = a_scene()
+async def test_there_are_so_many_clients_and_no_more():
+    scene = a_scene(clients_max=1)
     async with scene.reader():
         with pytest.raises(Full):
             await scene.hub.serve(None, Reader().send)
+
+
+async def test_clients_that_keep_up_are_given_the_very_same_bytes():
+    scene = a_scene()
+    given: list[list[bytes]] = [[], []]
+
+    async def take(pieces: list[bytes], data: bytes) -> None:
+        pieces.append(data)
+
+    tasks = [
+        asyncio.create_task(scene.hub.serve(scene.token, lambda data, pieces=pieces: take(pieces, data)))
+        for pieces in given
+    ]
+    await until_async(lambda: scene.hub.clients == 2)
+    for i in range(3):
+        scene.hub.publish(Delta(alerts=[record(i)], devices=[("a", b"{}")]))
+        await until_async(lambda i=i: all(b"a0-%d" % i in b"".join(pieces) for pieces in given))
+    scene.hub.close()
+    await asyncio.gather(*tasks)
+    assert given[0] == given[1]
+    assert all(one is other for one, other in zip(*given, strict=True))
 
 
 async def test_closing_ends_every_stream_and_clients_go_on_elsewhere_with_what_they_have():

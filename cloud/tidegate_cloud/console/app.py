@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 
-from litestar import Litestar, Request, Router, asgi, get
+from litestar import Litestar, Router, asgi, get
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException, NotFoundException
@@ -15,13 +14,11 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.response import File
 from litestar.types import ASGIApp, Receive, Scope, Send
-from tidegate_protocols.errors import BadInput
 
-from . import api, tokens
+from . import api
 from .guard import Guard
-from .hub import Full
 from .service import ConsoleService
-from .views import encode
+from .stream import serve as serve_stream
 
 STATIC = Path(__file__).resolve().parent / "static"
 # Said here, and not guessed from the system's table, which differs from one machine to the next.
@@ -36,11 +33,6 @@ _TYPES = {
     ".webmanifest": "application/manifest+json",
     ".woff2": "font/woff2",
 }
-_STREAM_HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),
-]
 
 
 def create_app(console: ConsoleService, *, names: Iterable[str] = (), static: Path = STATIC) -> ASGIApp:
@@ -48,7 +40,7 @@ def create_app(console: ConsoleService, *, names: Iterable[str] = (), static: Pa
 
     @asgi("/stream")
     async def stream(scope: Scope, receive: Receive, send: Send) -> None:
-        await _stream(console, scope, receive, send)
+        await serve_stream(console.hub, scope, receive, send)
 
     def provide() -> ConsoleService:
         return console
@@ -74,53 +66,6 @@ def create_app(console: ConsoleService, *, names: Iterable[str] = (), static: Pa
         state=State(),
     )
     return Guard(app, names)
-
-
-async def _stream(console: ConsoleService, scope: Scope, receive: Receive, send: Send) -> None:
-    """Server-sent events (docs/api.md). Goes on after ``?from=``, else after Last-Event-ID."""
-    request: Request[object, object, State] = Request(scope, receive, send)
-    if request.method != "GET":
-        await _plain(send, 405, "the stream is read with GET")
-        return
-    text = request.query_params.get("from") or request.headers.get("last-event-id")
-    try:
-        token = tokens.parse(text) if text else None
-    except BadInput as error:
-        await _plain(send, 422, str(error))
-        return
-    started = False
-
-    async def write(data: bytes) -> None:
-        nonlocal started
-        if not started:
-            await send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
-            started = True
-        await send({"type": "http.response.body", "body": data, "more_body": True})
-
-    async def until_gone() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-    gone = asyncio.create_task(until_gone())
-    served = asyncio.create_task(console.hub.serve(token, write))
-    try:
-        await asyncio.wait({gone, served}, return_when=asyncio.FIRST_COMPLETED)
-        if served.done() and not served.cancelled():
-            served.result()
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-    except Full:
-        await _plain(send, 503, "there are too many readers of the stream; try again later")
-    finally:
-        for task in (gone, served):
-            task.cancel()
-        await asyncio.gather(gone, served, return_exceptions=True)
-
-
-async def _plain(send: Send, status: int, detail: str) -> None:
-    body = encode({"detail": detail})
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def _page_handler(static: Path) -> HTTPRouteHandler:

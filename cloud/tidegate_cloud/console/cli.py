@@ -22,6 +22,7 @@ from tidegate_cloud.admin.topics import connect
 
 from .app import create_app
 from .history import BUDGET
+from .protocol import ConsoleProtocol
 from .service import ConsoleService
 
 _MIB = 2**20
@@ -99,7 +100,8 @@ async def _run(
     try:
         config = uvicorn.Config(
             create_app(service, names=names), log_level=log_level, log_config=None, access_log=False, ws="none",
-            lifespan="off", server_header=False, timeout_graceful_shutdown=3, timeout_keep_alive=30,
+            http=ConsoleProtocol, lifespan="off", server_header=False,
+            timeout_graceful_shutdown=3, timeout_keep_alive=30,
         )  # fmt: skip
         await _Server(config, service, where).serve([listener])
     finally:

@@ -72,11 +72,12 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change of one alert, ready to send."""
+    """One change of one alert, ready to send: its kind of event, and its data as JSON."""
 
     partition: int
     offset: int
-    event: bytes
+    kind: str
+    data: bytes
 
 
 @dataclass(slots=True)
@@ -195,11 +196,10 @@ class Picture:
         self.offsets[record.partition] = record.offset + 1
         if record.alert is None:
             self.alerts.pop(record.id, None)
-            event = b"event: alert-removed\ndata: " + encode({"id": record.id}) + b"\n\n"
+            change = Change(record.partition, record.offset, "alert-removed", encode({"id": record.id}))
         else:
             self.alerts[record.id] = record.alert
-            event = b"event: alert\ndata: " + encode(record.alert) + b"\n\n"
-        change = Change(record.partition, record.offset, event)
+            change = Change(record.partition, record.offset, "alert", encode(record.alert))
         self.changes.append(change)
         if len(self.changes) > self._changes_max:
             oldest = self.changes.popleft()
@@ -218,14 +218,14 @@ class Picture:
 
 
 def removal(device: str) -> bytes:
-    """A device that is no longer known as an event of the stream."""
-    return b"event: device-removed\ndata: " + encode({"id": device}) + b"\n\n"
+    """A device that is no longer known, as an event's data."""
+    return encode({"id": device})
 
 
 def refusal(transition: Transition) -> bytes:
-    """A refused command as an event of the stream: whoever asked is told."""
+    """A refused command as an event's data: whoever asked is told."""
     data = {
         "alert": transition.alert, "command": transition.cause, "who": transition.who, "why": transition.why,
         "state": transition.to_state, "ts_us": transition.ts_us,
     }  # fmt: skip
-    return b"event: refused\ndata: " + encode(data) + b"\n\n"
+    return encode(data)
