@@ -1,4 +1,7 @@
-"""Alert policies: how events become alerts. On `registry.alert-policies`, key = policy id; a tombstone removes."""
+"""Alert policies: how events become alerts, and silences: when matching alerts page nobody.
+
+On `registry.alert-policies` and `registry.silences`, key = id; a tombstone removes.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,13 @@ from typing import Literal
 import msgspec
 
 from .avro import AvroCodec
+
+
+class Level(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of an escalation: these receivers are told after so many seconds without an acknowledgement."""
+
+    after_s: float = 0.0
+    to: list[str]
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,14 +35,63 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     severity: Literal["", "notice", "warning", "critical"] = ""
     auto_resolve: bool = True
     hold_off_s: float = 300.0
+    enabled: bool = True
+    description: str = ""
+    groups: list[str] = []
+    title: str = ""
+    tell: list[Level] = []
+    tell_resolved: bool = True
+    group_by: list[str] = []
+    group_min: int = 5
+    group_window_s: float = 60.0
+    group_wait_s: float = 5.0
+    inhibits: list[str] = []
+    flap_count: int = 6
+    flap_window_s: float = 600.0
+
+
+class Matcher(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that an alert must (or must not) be, for a silence. `~` and `!~` know the wildcards * and ?."""
+
+    name: str
+    op: Literal["=", "!=", "~", "!~"] = "="
+    value: str
+
+
+class Silence(msgspec.Struct, frozen=True, kw_only=True):
+    """A time during which matching alerts page nobody, once or again and again. See ``schemas/Silence.avsc``."""
+
+    id: str
+    version: int = 1
+    matchers: list[Matcher]
+    starts_us: int
+    ends_us: int | None = None
+    days: list[str] = []
+    from_time: str = ""
+    to_time: str = ""
+    time_zone: str = ""
+    who: str = ""
+    why: str = ""
 
 
 POLICY = AvroCodec("Policy", Policy)
+SILENCE = AvroCodec("Silence", Silence)
 
 # What is in force until somebody writes a policy.
+_BY_SUBJECT = ["subject"]
 BUILT_IN: tuple[Policy, ...] = (
-    Policy(id="fence-entered", operator="geofence", opens=["entered"], ends=["exited"], when={"alert_on": "enter"}),
-    Policy(id="fence-left", operator="geofence", opens=["exited"], ends=["entered"], when={"alert_on": "exit"}),
-    Policy(id="limit", operator="limit", opens=["above", "below"], ends=["within"]),
-    Policy(id="deviation", operator="deviation", opens=["anomalous"], ends=["settled"]),
-)
+    Policy(
+        id="fence-entered", operator="geofence", opens=["entered"], ends=["exited"], when={"alert_on": "enter"},
+        group_by=_BY_SUBJECT,
+    ),
+    Policy(
+        id="fence-left", operator="geofence", opens=["exited"], ends=["entered"], when={"alert_on": "exit"},
+        group_by=_BY_SUBJECT,
+    ),
+    Policy(id="limit", operator="limit", opens=["above", "below"], ends=["within"], group_by=_BY_SUBJECT),
+    Policy(id="deviation", operator="deviation", opens=["anomalous"], ends=["settled"], group_by=_BY_SUBJECT),
+    # What a silent device seems to do follows from its silence.
+    Policy(
+        id="silent", operator="presence", opens=["silent"], ends=["heard"], group_by=["device_group"], inhibits=["*"]
+    ),
+)  # fmt: skip

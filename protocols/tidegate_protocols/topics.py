@@ -44,8 +44,14 @@ RETRY = Topic("telemetry.retry", "frames that wait for a schema", "device id", 3
 DEAD_LETTERS = Topic("telemetry.dead-letters", "bad input, with the reason", "device id, or none", 30)
 EVENTS = Topic("fleet.events", "what operators found", "device id", 30)
 ALERTS = Topic("fleet.alerts", "alerts as they stand", "alert id, in its device's partition", None)
-ALERT_LOG = Topic("fleet.alert-log", "every transition of every alert", "device id", 90)
-COMMANDS = Topic("fleet.commands", "what people asked for", "device id", 30)
+ALERT_LOG = Topic("fleet.alert-log", "every transition of every alert", "device id, or a group's key", 90)
+ALERT_GROUPS = Topic("fleet.alert-groups", "groups of alerts as they stand", "group id, in its key's partition", None)
+COMMANDS = Topic("fleet.commands", "what people asked for", "device id, or a group's key", 30)
+# Longer than the alert log, whose lines it answers.
+NOTIFICATIONS = Topic(
+    "fleet.notifications", "messages to people, and what became of them", "notification id", 100,
+    extra={"cleanup.policy": "compact,delete"},
+)  # fmt: skip
 SCHEMAS = Topic("device.schemas", "schemas", "fingerprint, hex", None, partitions=1)
 DESIRED = Topic("device.desired", "configuration that a device should run", "device id", None)
 REPORTED = Topic("device.reported", "what a device says of itself", "device id", None)
@@ -53,6 +59,7 @@ DEVICES = Topic("registry.devices", "devices", "device id", None, partitions=1)
 FENCES = Topic("registry.fences", "fences", "fence id", None, partitions=1)
 RULES = Topic("registry.rules", "limits", "rule id", None, partitions=1)
 POLICIES = Topic("registry.alert-policies", "how events become alerts", "policy id", None, partitions=1)
+SILENCES = Topic("registry.silences", "when alerts page nobody", "silence id", None, partitions=1)
 FEEDBACK = Topic("registry.feedback", "what people said of alerts", "alert id", None, partitions=1)
 # Small segments, so that compaction has something to do.
 CHECKPOINTS = Topic(
@@ -62,11 +69,17 @@ ALERT_CHECKPOINTS = Topic(
     "engine.alert-checkpoints", "the alert engine's rows", "kind and name", None,
     extra={"segment.bytes": str(16 * 2**20)},
 )  # fmt: skip
+ALERT_MEMBERS = Topic("engine.alert-members", "alerts on their way to their groups", "a group's key, or alert id", 7)
+GROUP_CHECKPOINTS = Topic(
+    "engine.group-checkpoints", "the rows of groups and escalations", "kind and name", None,
+    extra={"segment.bytes": str(16 * 2**20)},
+)  # fmt: skip
 MARKS = Topic("engine.marks", "side inputs and where they took effect", "kind and name", 30)
 
 CATALOGUE: tuple[Topic, ...] = (
-    FRAMES, RETRY, DEAD_LETTERS, EVENTS, ALERTS, ALERT_LOG, COMMANDS, SCHEMAS, DESIRED, REPORTED,
-    DEVICES, FENCES, RULES, POLICIES, FEEDBACK, CHECKPOINTS, ALERT_CHECKPOINTS, MARKS,
+    FRAMES, RETRY, DEAD_LETTERS, EVENTS, ALERTS, ALERT_LOG, ALERT_GROUPS, COMMANDS, NOTIFICATIONS,
+    SCHEMAS, DESIRED, REPORTED, DEVICES, FENCES, RULES, POLICIES, SILENCES, FEEDBACK, CHECKPOINTS,
+    ALERT_CHECKPOINTS, ALERT_MEMBERS, GROUP_CHECKPOINTS, MARKS,
 )  # fmt: skip
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in CATALOGUE}
 

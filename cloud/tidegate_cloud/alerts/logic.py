@@ -106,7 +106,7 @@ class AlertLogic:
 
     def _command(self, record: Record, out: Outputs) -> None:
         command = _read(COMMAND, record, out)
-        if command is None:
+        if command is None or command.group:
             return
         device = record.key or b""
         alerts = self._alerts_of(record.partition, device)
@@ -164,8 +164,9 @@ def _read(codec: AvroCodec[T], record: Record, out: Outputs) -> T | None:
     try:
         found = codec.decode(record.value or b"")
         reason = "wrong-key"
-        if record.key != found.device.encode():
-            raise BadInput(f"its key is {record.key!r} and its device is {found.device!r}")
+        key = found.key if isinstance(found, Command) else found.device
+        if record.key != key.encode():
+            raise BadInput(f"its key is {record.key!r} and it is about {key!r}")
     except BadInput as error:
         out.counts["dead_letters"] = out.counts.get("dead_letters", 0) + 1
         out.records.append(dead_letter(record, reason, error))

@@ -35,9 +35,7 @@ class Commander:
             done.set()
 
         try:
-            self._producer.produce(
-                COMMANDS.name, COMMAND.encode(command), command.device.encode(), on_delivery=delivered
-            )
+            self._producer.produce(COMMANDS.name, COMMAND.encode(command), command.key.encode(), on_delivery=delivered)
         except (BufferError, KafkaException) as error:
             raise NotRecorded(str(error)) from None
         while not done.is_set():
