@@ -49,5 +49,5 @@ def test_a_golden_frame_holds_what_it_held_when_it_was_written(path: Path) -> No
         )  # fmt: skip
         assert described(by_reference) == told["batch"]
     decoded = decode_many([frame], {schema.fingerprint: schema}, priors)
-    assert decoded.bad == []
+    assert decoded.bad == {}
     assert decoded.blocks[0].ts_us.tolist() == told["batch"]["ts_us"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,8 @@ import numpy.typing as npt
 from ..batch import Batch
 from ..errors import BadInput
 from ..schema import Schema
-from .kernels import bulk, packed, plans, ranged, ranging
+from .cells import cells_of, columns_of
+from .kernels import bulk, fields, packed, plans, ranged, ranging
 from .plain import Columns
 from .priors import Prior
 
@@ -68,24 +69,6 @@ def types_of(schema: Schema) -> npt.NDArray[np.uint8]:
     return known
 
 
-def cells_of(batch: Batch) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint8]]:
-    """The bits of a batch's values, uint64 [channels + 1, n], times less the first in row 0, and its masks."""
-    n = len(batch)
-    cells = np.empty((len(batch.columns) + 1, n), np.uint64)
-    masks = np.ones((len(batch.columns) + 1, n), np.uint8)
-    cells[0] = batch.ts_us.view(np.uint64) if batch.ts_us.flags.c_contiguous else batch.ts_us.astype(np.uint64)
-    cells[0] -= cells[0, 0]
-    signed = cells.view(np.int64)
-    floating = cells.view(np.float64)
-    for j, column in enumerate(batch.columns, 1):
-        # Through the same type, so that the bits of a NaN are copied and not computed with.
-        (floating if column.dtype == np.float64 else signed)[j] = column
-    for j, mask in enumerate(batch.valid, 1):
-        if mask is not None:
-            masks[j] = mask
-    return cells, masks
-
-
 def encode_columns(batch: Batch, codec: CompiledName, priors: PriorArrays = NO_PRIORS) -> bytes:
     """The body of a frame."""
     return encode_cells(*cells_of(batch), types_of(batch.schema), codec, priors)
@@ -122,10 +105,10 @@ def decode_columns(
     types = types_of(schema)
     cells = np.empty((len(types), n), np.uint64)
     masks = np.empty((len(types), n), np.uint8)
-    header = np.zeros((1, bulk.HEADER_FIELDS), np.int64)
-    header[0, bulk.CODEC], header[0, bulk.SCANS], header[0, bulk.BASE_TS] = _CODES[codec], n, base_ts_us
-    header[0, bulk.END] = len(data)
-    header[0, bulk.FLAGS] = 0x10 if len(priors.plans) else 0
+    header = np.zeros((1, fields.HEADER_FIELDS), np.int64)
+    header[0, fields.CODEC], header[0, fields.SCANS], header[0, fields.BASE_TS] = _CODES[codec], n, base_ts_us
+    header[0, fields.END] = len(data)
+    header[0, fields.FLAGS] = 0x10 if len(priors.plans) else 0
     faults = np.zeros((1, 3), np.int64)
     padded = np.frombuffer(bytes(data) + PADDING, np.uint8)
     bulk.columns(
@@ -134,16 +117,6 @@ def decode_columns(
     if faults[0, 0]:
         raise fault_of(codec, schema, faults[0])
     return columns_of(schema, cells, masks)
-
-
-def columns_of(schema: Schema, cells: npt.NDArray[np.uint64], masks: npt.NDArray[np.uint8]) -> Columns:
-    """Decoded cells as times, columns of the channels' types and masks (None where there is no null)."""
-    columns: list[npt.NDArray[Any]] = []
-    for channel, cell in zip(schema.channels, cells[1:], strict=True):
-        columns.append(cell.astype(np.bool_) if channel.type == "bool" else cell.view(channel.dtype))
-    full = [bool(mask.all()) for mask in masks]
-    valid = tuple(None if full[j] else masks[j].view(np.bool_) for j in range(1, len(masks)))
-    return cells[0].view(np.int64), tuple(columns), valid
 
 
 def fault_of(codec: CompiledName, schema: Schema, fault: npt.NDArray[np.int64], start: int = 0) -> BadInput:

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from ..batch import Batch
 from ..errors import BadInput, Misuse
-from .compiled import cells_of, types_of
+from .cells import cells_of
+from .compiled import types_of
 from .kernels import plans, predict, ranged, ranging
 from .kernels.hazards import CLASS_MIN
 from .priors import Prior, Priors

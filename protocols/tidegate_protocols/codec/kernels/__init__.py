@@ -8,6 +8,7 @@ ranging     residuals as adaptive binary decisions through a range coder
 plans       how a column is written: the best model, transform and predictor
 packed      whole frames of the bit-packed codec
 ranged      whole frames of the range coder
+fields      the fields of a parsed header
 bulk        the headers and columns of many frames in one call
 
 Nothing in here checks its callers: `..compiled` does.

@@ -8,10 +8,21 @@ from numba import njit
 
 from . import packed, ranged
 from .bits import load64, take_varint, unzigzag
-
-# Fields of a parsed header.
-FINGERPRINT, CODEC, FLAGS, DEVICE, DEVICE_END, EPOCH, SEQ, SCANS, BASE_TS, PRIORS, BODY, END, WRONG = range(13)
-HEADER_FIELDS = 13
+from .fields import (
+    BASE_TS,
+    BODY,
+    CODEC,
+    DEVICE,
+    DEVICE_END,
+    END,
+    EPOCH,
+    FINGERPRINT,
+    FLAGS,
+    PRIORS,
+    SCANS,
+    SEQ,
+    WRONG,
+)  # fmt: skip
 
 _FIXED = 13
 _CRC = 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import bulk, packed, plans, ranged, ranging
+from . import bulk, fields, packed, plans, ranged, ranging
 
 
 def call_everything() -> None:
@@ -16,8 +16,8 @@ def call_everything() -> None:
     chances = np.empty((0, ranging.SLOTS), np.int64)
     out = np.zeros(ranged.worst_size(2, 2), np.uint8)
     back = np.zeros_like(out)
-    found = np.zeros((1, bulk.HEADER_FIELDS), np.int64)
-    found[0, bulk.SCANS] = 2
+    found = np.zeros((1, fields.HEADER_FIELDS), np.int64)
+    found[0, fields.SCANS] = 2
     firsts = np.zeros(1, np.int64)
     faults = np.zeros((1, 3), np.int64)
     for codec in (bulk.BITPACK, bulk.RANGE):
@@ -25,7 +25,7 @@ def call_everything() -> None:
             size = packed.encode(cells, masks, types, out)
         else:
             size = ranged.encode(cells, masks, types, rows, chances, chances, out, back)
-        found[0, bulk.CODEC], found[0, bulk.END] = codec, size
+        found[0, fields.CODEC], found[0, fields.END] = codec, size
         data = np.frombuffer(out.tobytes(), np.uint8)  # read-only, as the bytes of messages are
         bulk.columns(data, found, firsts, types, rows, chances, chances, cells, masks, faults)
     bulk.headers(data, np.array([0, 1], np.int64), found)
