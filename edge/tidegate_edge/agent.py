@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tidegate_protocols.errors import BadInput
 
 from .clock import Clock, SystemClock
-from .config import Config, SerialSource, TimeSettings
+from .condition import UPLINK, Condition, resident_bytes
+from .config import Config, SerialSource, SourceSettings, TimeSettings
+from .config import MqttSource as Mqtt
 from .framing import Framer
 from .intake import Intake
 from .metrics import Health, serve
+from .producer import check as check_client
 from .producer import settings as kafka_settings
+from .reload import Status as ConfigStatus
+from .reload import Step
 from .sources import Source
 from .sources.links import Cursors
 from .sources.mqtt import MqttSource
+from .sources.repeats import Sessions
+from .sources.running import Sources
 from .sources.serial import SerialSource as SerialPorts
 from .spool import Spool
 from .uplink import Uplink
 
 log = logging.getLogger(__name__)
 
-_RESTART_S = 1.0
+_LOOK_S = 0.05
 
 
 class Agent:
@@ -34,29 +43,34 @@ class Agent:
         self.config = config
         self.spool = spool
         self.metrics_port: int | None = None
+        self.config_status: Callable[[], ConfigStatus | None] = lambda: None
+        self._clock = clock
         self._ended = asyncio.Event()
+        self._started = False
         self._stop_metrics: Callable[[], None] = lambda: None
-        intake = _intake(spool, clock, config.time)
-        cursors = Cursors(intake)
-        self.sources: dict[str, SerialPorts | MqttSource] = {}
-        for source in config.source:
-            if isinstance(source, SerialSource):
-                self.sources[source.label] = SerialPorts(source, intake, cursors)
-            else:
-                self.sources[source.label] = MqttSource(source, intake, f"tidegate-{config.agent.name}")
+        self._intake = _intake(spool, clock, config.time)
+        self._cursors = Cursors(self._intake)
+        self._sessions = Sessions(spool)
+        self.sources = Sources()
+        for settings in config.source:
+            self.sources.add(settings, self._source(settings, config))
         self.uplink = Uplink(
-            spool,
-            kafka_settings(config.kafka.bootstrap, f"tidegate-{config.agent.name}", config.kafka.options),
-            clock,
-            max_scans=config.batch.max_scans,
-            max_age_s=config.batch.max_age_ms / 1000,
+            spool, _kafka(config), clock,
+            max_scans=config.batch.max_scans, max_age_s=config.batch.max_age_ms / 1000,
             framer=Framer(config.batch.codec),
-        )
+        )  # fmt: skip
+
+    def _source(self, settings: SourceSettings, config: Config) -> Source:
+        if isinstance(settings, SerialSource):
+            return SerialPorts(settings, self._intake, self._cursors)
+        repeats = self._sessions.of(settings.label, settings.window)
+        return MqttSource(settings, self._intake, repeats, f"tidegate-{config.agent.name}")
 
     @classmethod
     async def start(cls, config: Config, clock: Clock | None = None) -> Agent:
         """Open the spool and everything else that may fail for good. Raises BadInput, as a person should read it."""
         clock = clock or SystemClock()
+        await asyncio.to_thread(check_client, _kafka(config))
         spool = await Spool.open(
             Path(config.agent.data_dir), clock,
             max_bytes=config.spool.max_bytes, commit_s=config.spool.commit_ms / 1000,
@@ -88,8 +102,78 @@ class Agent:
             self.uplink.frame_bytes,
             self.uplink.status,
             self.spool.error or "up",
-            {name: source.status for name, source in self.sources.items()},
+            self.sources.status,
+            self.config_status(),
         )
+
+    def condition(self) -> Condition:
+        """How the agent is just now, as a new configuration is judged by."""
+        uplink = self.uplink.status
+        books = self.spool.books
+        return Condition(
+            {**self.sources.well, UPLINK: None if uplink == "not yet connected" else uplink == "up"},
+            {**self.sources.status, UPLINK: uplink},
+            self.sources.restarts,
+            self.spool.error,
+            books.pending,
+            books.acknowledged,
+            resident_bytes(),
+        )
+
+    async def check(self, config: Config) -> None:
+        """Raises BadInput where a running agent cannot take `config` over."""
+        if not await asyncio.to_thread(_same_place, Path(config.agent.data_dir), self.spool.directory):
+            raise BadInput(
+                f"cannot change while the agent runs, from {str(self.spool.directory)!r}",
+                where="agent.data_dir", hint="stop the agent, move the folder, start it",
+            )  # fmt: skip
+        Framer(config.batch.codec)
+        await asyncio.to_thread(check_client, _kafka(config))
+
+    async def switch(self, config: Config, step: Callable[[Step], None]) -> None:
+        """Run by `config` from now on; sources that it leaves as they are never notice.
+
+        Raises BadInput where something that it names cannot be had; a switch back puts everything right.
+        """
+        wanted = {settings.label: settings for settings in config.source}
+        labels = self.sources.differing(wanted)
+        if config.agent.name != self.config.agent.name:  # it names sessions
+            labels |= {each.label for each in (*config.source, *self.config.source) if isinstance(each, Mqtt)}
+        if config.metrics.port != self.config.metrics.port:
+            stop_old, self._stop_metrics, self.metrics_port = self._stop_metrics, lambda: None, None
+            await asyncio.to_thread(stop_old)
+            if config.metrics.port is not None:
+                self.serve_metrics(config.metrics.port)
+        await self.sources.retire(labels, self._commit)
+        step(Step.HELD)
+        self.config = config
+        self._intake.believe(config.time.max_past_s, config.time.max_future_s)
+        self.spool.configure(max_bytes=config.spool.max_bytes, commit_s=config.spool.commit_ms / 1000)
+        self.uplink.configure(
+            _kafka(config),
+            max_scans=config.batch.max_scans, max_age_s=config.batch.max_age_ms / 1000,
+            framer=Framer(config.batch.codec),
+        )  # fmt: skip
+        for label in sorted(labels & wanted.keys()):
+            self.sources.add(wanted[label], self._source(wanted[label], config))
+        if self._started:
+            self.sources.start()
+
+    async def _commit(self) -> None:
+        try:
+            await self.spool.commit()
+        except sqlite3.Error as error:  # it stays in memory and is tried again; what was not acknowledged comes again
+            log.error("what the sources that change took cannot be stored yet: %s", error)
+
+    async def until_ready(self, patience_s: float) -> list[str]:
+        """Wait until every source is at work; return those that are not after `patience_s`, and what each waits for."""
+        until = self._clock.monotonic() + patience_s
+        while True:
+            status = self.sources.status
+            waiting = [f"{label} ({status[label]})" for label, well in self.sources.well.items() if well is False]
+            if not waiting or self._clock.monotonic() >= until:
+                return waiting
+            await asyncio.sleep(_LOOK_S)
 
     def stop(self) -> None:
         """Ask `run` to end in order."""
@@ -99,12 +183,12 @@ class Agent:
         """Carry readings until `stop`. Then: take in nothing more, commit, acknowledge, send what Kafka still takes."""
         committer = asyncio.create_task(self.spool.run(), name="spool")
         uplink = asyncio.create_task(self.uplink.run(), name="uplink")
-        sources = [asyncio.create_task(self._supervise(name, each)) for name, each in self.sources.items()]
+        self._started = True
+        self.sources.start()
         ended = asyncio.create_task(self._ended.wait())
         try:
             await asyncio.wait({ended, committer, uplink}, return_when=asyncio.FIRST_COMPLETED)
-            for source in self.sources.values():
-                source.stop()
+            self.sources.stop()
             for task in (committer, uplink):
                 if task.done():
                     task.result()  # neither ends by itself: what it raised is a bug, and ends the agent
@@ -113,22 +197,20 @@ class Agent:
             await uplink
         finally:
             ended.cancel()
-            closing = [source.close() for source in self.sources.values()]
-            await asyncio.gather(*closing, *sources, return_exceptions=True)
+            await self.sources.close()
             uplink.cancel()
             await asyncio.gather(uplink, return_exceptions=True)
             await self.spool.close()
             await asyncio.gather(committer, return_exceptions=True)
             self._stop_metrics()
 
-    async def _supervise(self, name: str, source: Source) -> None:
-        """Run a source; one that raises is run again, alone."""
-        while not self._ended.is_set():
-            try:
-                await source.run()
-            except Exception:
-                log.exception("source %s failed and is started again", name)
-                await asyncio.sleep(_RESTART_S)
+
+def _kafka(config: Config) -> dict[str, Any]:
+    return kafka_settings(config.kafka.bootstrap, f"tidegate-{config.agent.name}", config.kafka.options)
+
+
+def _same_place(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
 
 
 def _intake(spool: Spool, clock: Clock, times: TimeSettings) -> Intake:

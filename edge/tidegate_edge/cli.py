@@ -9,21 +9,26 @@ import signal
 import sqlite3
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import msgspec
 from tidegate_protocols.errors import BadInput
 
 from .config import Config, load
+from .places import data_dir_of, read_file
 from .spool.books import SourceBook
 
+if TYPE_CHECKING:
+    from .agent import Agent
+
+_PATIENCE_S = 3.0  # how long `run` waits for brokers before it says that it is ready, and what it waits for
 _CONFIG = click.option(
     "--config", "path", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The agent's TOML file."
 )
 
 
-@click.group()
+@click.group("agent")
 def agent() -> None:
     """The agent on the device: serial and MQTT in, Kafka out, nothing lost in between."""
 
@@ -35,30 +40,45 @@ def agent() -> None:
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
 def run(path: Path, metrics_port: int | None, log_level: str) -> None:
-    """Run the agent until SIGTERM or Ctrl-C."""
-    config = _load(path)
+    """Run the agent until SIGTERM or Ctrl-C; SIGHUP or a change of the file loads the configuration anew."""
     logging.basicConfig(
         level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
-    if metrics_port is not None:
-        config.metrics.port = metrics_port
     try:
-        asyncio.run(_run(config))
+        asyncio.run(_run(path, metrics_port))
     except BadInput as error:
         _fail(str(error))
 
 
-async def _run(config: Config) -> None:
-    from .agent import Agent  # the client libraries are loaded for `run` alone
+async def _run(path: Path, metrics_port: int | None) -> None:
+    from .boot import Boot  # the client libraries are loaded for `run` alone
 
-    running = await Agent.start(config)
+    def adjust(config: Config) -> None:
+        if metrics_port is not None:
+            config.metrics.port = metrics_port
+
+    boot = await Boot.start(path, adjust=adjust)
+    running = boot.agent
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, running.stop)
-    metrics = "" if running.metrics_port is None else f", metrics http://127.0.0.1:{running.metrics_port}/metrics"
-    click.echo(f"ready: agent {config.agent.name}, epoch {running.spool.epoch}{metrics}")
+    loop.add_signal_handler(signal.SIGHUP, boot.reload)
+    telling = asyncio.create_task(_tell_ready(running))
+    try:
+        await boot.run()
+    finally:
+        telling.cancel()
+
+
+async def _tell_ready(running: Agent) -> None:
+    waiting = await running.until_ready(_PATIENCE_S)
+    text = f"ready: agent {running.config.agent.name}, epoch {running.spool.epoch}"
+    if running.metrics_port is not None:
+        text += f", metrics http://127.0.0.1:{running.metrics_port}/metrics"
+    if waiting:
+        text += f"; waits for {', '.join(waiting)}"
+    click.echo(text)
     sys.stdout.flush()
-    await running.run()
 
 
 @agent.command()
@@ -96,8 +116,7 @@ def _print_table(name: str, table: dict[str, Any]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def spool(path: Path, as_json: bool) -> None:
     """Show the books of the spool as of its last commit, whether the agent runs or not."""
-    config = _load(path)
-    file = Path(config.agent.data_dir) / "spool.db"
+    file = _data_dir(path) / "spool.db"
     if not file.exists():
         _fail(f"{file}: there is no spool yet (the agent makes it when it first runs)")
     try:
@@ -161,6 +180,16 @@ def _load(path: Path) -> Config:
         return load(path)
     except BadInput as error:
         _fail(str(error))
+
+
+def _data_dir(path: Path) -> Path:
+    try:
+        found = data_dir_of(read_file(path))
+    except BadInput as error:
+        _fail(str(error))
+    if found is None:
+        _fail(f"{path}: agent.data_dir: is missing")
+    return found
 
 
 def _fail(text: str) -> NoReturn:

@@ -80,6 +80,19 @@ class MetricsSettings(msgspec.Struct, kw_only=True):
     port: Annotated[int, Meta(ge=0, le=65_535)] | None = None
 
 
+class ReloadSettings(msgspec.Struct, kw_only=True):
+    """`watch`: take a changed file by itself. `probation_s`: how long a new configuration must do well to stay."""
+
+    watch: bool = True
+    probation_s: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
+
+
+class LimitSettings(msgspec.Struct, kw_only=True):
+    """`memory_bytes`: resident memory with which a new configuration is gone back from."""
+
+    memory_bytes: Annotated[int, Meta(ge=64 << 20)] = 384 << 20
+
+
 class JsonChannel(msgspec.Struct, kw_only=True):
     """A channel and the JSON pointer to its value."""
 
@@ -153,6 +166,9 @@ class MqttSource(msgspec.Struct, kw_only=True, tag="mqtt"):
         return self.name or f"{self.host}:{self.port}"
 
 
+SourceSettings: TypeAlias = SerialSource | MqttSource
+
+
 class Config(msgspec.Struct, kw_only=True):
     """The whole file."""
 
@@ -164,6 +180,8 @@ class Config(msgspec.Struct, kw_only=True):
     time: TimeSettings = msgspec.field(default_factory=TimeSettings)
     window: WindowSettings = msgspec.field(default_factory=WindowSettings)
     metrics: MetricsSettings = msgspec.field(default_factory=MetricsSettings)
+    reload: ReloadSettings = msgspec.field(default_factory=ReloadSettings)
+    limits: LimitSettings = msgspec.field(default_factory=LimitSettings)
 
 
 _Path: TypeAlias = tuple[str | int, ...]

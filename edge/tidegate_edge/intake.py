@@ -40,6 +40,10 @@ class Intake:
             nulls = (None,) * len(stream.schema.channels)
             self.steady.widen([Scan(stream.device, stream.schema, None, nulls)])
         self._window = window or Raw()
+        self.believe(max_past_s, max_future_s)
+
+    def believe(self, max_past_s: float, max_future_s: float) -> None:
+        """From now on, keep a device's time within these bounds of the agent's."""
         self._past_us = int(max_past_s * 1e6)
         self._future_us = int(max_future_s * 1e6)
 

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, start_http_se
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from .reload import Status as ConfigStatus
 from .spool import Books
 
 
@@ -26,6 +27,7 @@ class Health:
     uplink: str
     spool: str
     sources: Mapping[str, str]
+    config: ConfigStatus | None = None
 
 
 _BY_SOURCE = (
@@ -61,7 +63,16 @@ class _Collector(Collector):
         state.add_metric(["spool", health.spool], 1)
         for source, text in health.sources.items():
             state.add_metric([source, text], 1)
+        if health.config is not None:
+            state.add_metric(["config", _in_words(health.config)], 1)
         yield state
+
+
+def _in_words(config: ConfigStatus) -> str:
+    if config.on_probation:
+        return f"{config.digest} from {config.origin} on probation" + "".join(f"; {c}" for c in config.complaints)
+    refused = f"; {config.refused.digest} from {config.refused.origin} refused" if config.refused is not None else ""
+    return f"{config.digest} from {config.origin}{refused}"
 
 
 def serve(health: Callable[[], Health], port: int) -> tuple[int, Callable[[], None]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
+from tidegate_protocols.errors import BadInput
 from tidegate_protocols.topics import PARTITIONER
 
 # The record itself is what Kafka will not have; any other error is of the link, the broker or the rights.
@@ -49,6 +50,16 @@ def settings(bootstrap: str, client_id: str, options: Mapping[str, Any]) -> dict
         "message.timeout.ms": 0,
         "logger": _log,
     }
+
+
+def check(configuration: dict[str, Any]) -> None:
+    """Raises BadInput for what librdkafka does not take: an unknown option, a certificate that is not there."""
+    try:
+        Producer(configuration)
+    except (KafkaException, TypeError, ValueError) as exception:
+        first = exception.args[0] if exception.args else exception
+        what = first.str() if isinstance(first, KafkaError) else str(first)
+        raise BadInput(what, where="kafka.options") from None
 
 
 class Refused(Exception):

@@ -94,6 +94,7 @@ class Uplink:
         self._reader = Reader(spool)
         self._limits: dict[int, int] = {}  # scans per frame, of streams whose frames Kafka refused
         self._alone = False
+        self._changed = False
         self._refused: set[tuple[int, int]] = set()  # (stream, seq) of single scans that Kafka refused
         self._begin()
         spool.on_commit = self._wake.set
@@ -109,6 +110,16 @@ class Uplink:
         self._blocked = False
         self._reader.rewind()
 
+    def configure(self, configuration: dict[str, Any], *, max_scans: int, max_age_s: float, framer: Framer) -> None:
+        """Change how frames are cut; with another configuration of the client, begin anew with that one."""
+        self._max_scans = max_scans
+        self._max_age_s = max_age_s
+        self._framer = framer
+        if configuration != self._configuration:
+            self._configuration = configuration
+            self._changed = True
+            self._wake.set()
+
     def finish(self, grace_s: float) -> None:
         """Send what Kafka takes within `grace_s`, then end `run`."""
         self._finishing = True
@@ -119,6 +130,7 @@ class Uplink:
         """Send, and begin anew after every error, with growing and jittered pauses."""
         pause = _PAUSE_S[0]
         while True:
+            self._changed = False
             link = Link({**self._configuration, **({"batch.num.messages": 1} if self._alone else {})})
             try:
                 acknowledged = self._spool.books.acknowledged
@@ -128,23 +140,23 @@ class Uplink:
                 await asyncio.to_thread(link.close)
             if self._finishing:
                 return
-            self.status = link.broken
-            log.warning("the uplink begins anew: %s", link.broken)
+            self.status = link.broken or "not yet connected"
+            log.warning("the uplink begins anew: %s", link.broken or "its configuration has changed")
             # What Kafka has acknowledged is not to be sent again.
             await self._spool.commit(settle=True)
             if self._spool.books.acknowledged > acknowledged:
                 pause = _PAUSE_S[0]
             if link.refused:
                 self._alone = True
-            else:
+            elif link.broken:
                 await self._sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(2 * pause, _PAUSE_S[1])
             self._begin()
 
     async def _sleep(self, seconds: float) -> None:
-        """Wait, unless the agent ends meanwhile."""
+        """Wait, unless the agent ends or its configuration changes meanwhile."""
         until = self._clock.monotonic() + seconds
-        while not self._finishing and (left := until - self._clock.monotonic()) > 0:
+        while not self._finishing and not self._changed and (left := until - self._clock.monotonic()) > 0:
             await self._wait(left)
 
     async def _wait(self, seconds: float) -> None:
@@ -161,7 +173,7 @@ class Uplink:
             if link.trouble and self.status != link.trouble:
                 log.warning("Kafka: %s", link.trouble)
                 self.status = link.trouble
-            if link.broken or (self._finishing and self._is_finished()):
+            if link.broken or self._changed or (self._finishing and self._is_finished()):
                 return
             if self._held_scans < _HELD_SCANS and self._held_bytes < _HELD_BYTES:
                 for chunk in await self._reader.read():

@@ -32,6 +32,9 @@ codec = "{codec}"
 [metrics]
 port = 0
 
+[reload]
+probation_s = {probation_s}
+
 [[source]]
 type = "mqtt"
 name = "mqtt"
@@ -59,6 +62,7 @@ class RunningAgent(Service):
         window: int = 20,
         grace_s: float = 10,
         codec: str = "auto",
+        probation_s: float = 1,
     ) -> None:
         self.config = directory / "agent.toml"
         text = _CONFIG.format(
@@ -68,6 +72,7 @@ class RunningAgent(Service):
             window=window,
             grace_s=grace_s,
             codec=codec,
+            probation_s=probation_s,
         )
         self.config.write_text(text, "utf-8")
         super().__init__("agent", "agent", "run", "--config", self.config, directory=directory)

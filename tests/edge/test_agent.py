@@ -238,7 +238,8 @@ def test_a_second_agent_and_a_bad_file_are_one_sentence_each(start_agent: Start,
     second.__dict__.update(agent.__dict__, _process=None, log=tmp_path / "second.log")
     assert second.start(ready=False).wait(20) == 1
     assert second.output().strip() == f"{tmp_path / 'agent'}: another agent uses this folder (stop it first)"
-    agent.config.write_text(agent.config.read_text().replace("window", "windw"))
+    fresh = agent.config.read_text().replace(f"{tmp_path / 'agent'}", f"{tmp_path / 'fresh'}")
+    agent.config.write_text(fresh.replace("window", "windw"))
     second.log = tmp_path / "third.log"
     assert second.start(ready=False).wait(20) == 1
     assert "source[0].windw: is not a key (did you mean 'window'?)" in second.output()

@@ -1,4 +1,4 @@
-"""Where readings come from: serial ports and MQTT brokers."""
+"""Where readings come from: serial ports and MQTT brokers. `running` starts, restarts and exchanges them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ from typing import Protocol
 
 
 class Source(Protocol):
-    """Something that hands scans to the intake until it is stopped."""
+    """Something that hands scans to the intake until it is stopped.
+
+    status  how it is, in words
+    well    True: it takes in what comes; False: something is in the way; None: there is nothing to judge by, as with a
+            port that nobody has plugged in
+    """
+
+    status: str
+
+    @property
+    def well(self) -> bool | None: ...
 
     async def run(self) -> None:
         """Take in what comes, for ever; trouble with one device or connection is the source's own to mend."""

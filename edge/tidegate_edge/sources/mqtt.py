@@ -36,6 +36,7 @@ from .topics import match
 
 log = logging.getLogger(__name__)
 
+CONNECTED = "connected"
 _BURST = 64  # messages taken before other tasks have their turn
 _PAUSE_S = (0.2, 10.0)
 _TOPICS_MAX = 20_000
@@ -55,19 +56,21 @@ class _Route:
 class MqttSource:
     """One broker. `status` is "connected", or says what is in the way."""
 
-    def __init__(self, settings: Settings, intake: Intake, client_id: str) -> None:
+    def __init__(self, settings: Settings, intake: Intake, repeats: Repeats, client_id: str) -> None:
         self.status = "not yet connected"
         self._settings = settings
         self._intake = intake
         self._spool = intake.spool
-        # Twice, since what comes after a reconnection is noted beside what was unacknowledged before it.
-        self._repeats = Repeats(self._spool, f"mqtt/{settings.label}/", 2 * settings.window)
+        self._repeats = repeats
         self._routes = [_Route(each) for each in settings.subscribe]
         self._by_topic: dict[str, tuple[_Route, str | None]] = {}
+        self._subscribing: int | None = None  # packet id of the SUBSCRIBE that the broker has not answered yet
+        self._connecting: asyncio.Future[Any] | None = None
         self._session = 0  # counts connections: what was received in one is acknowledged in that one only
         self._group = -1
         self._mids: list[int] = []
         self._taken = 0
+        self._resumed = False
         self._stopped = asyncio.Event()
         self._lost = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -80,6 +83,7 @@ class MqttSource:
             client.username_pw_set(settings.username, settings.password)
         client.connect_timeout = _CONNECT_TIMEOUT_S
         client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         client.on_disconnect = self._on_disconnect
         client.on_socket_open = self._on_socket_open
@@ -87,16 +91,23 @@ class MqttSource:
         client.on_socket_register_write = self._on_register_write
         client.on_socket_unregister_write = self._on_unregister_write
 
+    @property
+    def well(self) -> bool | None:
+        """Whether the broker has taken the subscriptions."""
+        return self.status == CONNECTED
+
     async def run(self) -> None:
         pause = _PAUSE_S[0]
+        settings = self._settings
         while not self._stopped.is_set():
             self._lost.clear()
             try:
-                await asyncio.to_thread(
-                    self._client.connect, self._settings.host, self._settings.port, self._settings.keepalive_s
+                self._connecting = asyncio.ensure_future(
+                    asyncio.to_thread(self._client.connect, settings.host, settings.port, settings.keepalive_s)
                 )
+                await asyncio.shield(self._connecting)
             except OSError as error:
-                self._trouble(f"{self._settings.host}:{self._settings.port}: {error}")
+                self._trouble(f"{settings.host}:{settings.port}: {error.strerror or error}")
             else:
                 if await self._keep_alive():
                     pause = _PAUSE_S[0]
@@ -114,6 +125,8 @@ class MqttSource:
     async def close(self) -> None:
         """Say goodbye and wait until the broker has: closing on what it still sends would reset the connection, and
         with it the acknowledgements that it has not read yet."""
+        if self._connecting is not None and not self._connecting.done():
+            self._connecting.add_done_callback(self._let_go)
         sock = self._client.socket()
         if sock is None:
             return
@@ -128,6 +141,11 @@ class MqttSource:
             pass
         finally:
             rest.close()
+
+    def _let_go(self, connecting: asyncio.Future[Any]) -> None:
+        """A connection that came about after the source was closed is given up: another one may have the session."""
+        if not connecting.cancelled() and connecting.exception() is None:
+            self._client.disconnect()
 
     async def _keep_alive(self) -> bool:
         """Until the connection is lost or the source is stopped. Returns whether the broker had accepted it."""
@@ -204,12 +222,26 @@ class MqttSource:
         self._session += 1
         if not flags.session_present:
             self._repeats.forget()
-        client.subscribe([(route.settings.filter, 1) for route in self._routes])
-        self.status = "connected"
-        log.info("%s: connected%s", self._settings.label, ", session resumed" if flags.session_present else "")
+        self._resumed = bool(flags.session_present)
+        self.status = "connected, subscribing"
+        _, self._subscribing = client.subscribe([(route.settings.filter, 1) for route in self._routes])
+
+    def _on_subscribe(self, _client: paho.Client, _data: Any, mid: int, reasons: Any, _properties: Any) -> None:
+        if mid != self._subscribing:
+            return
+        refused = [
+            f"{route.settings.filter!r} ({reason})"
+            for route, reason in zip(self._routes, reasons, strict=False)
+            if reason.is_failure
+        ]
+        if refused:
+            self._trouble(f"the broker refuses the subscription to {', '.join(refused)}")
+            return
+        self.status = CONNECTED
+        log.info("%s: connected%s", self._settings.label, ", session resumed" if self._resumed else "")
 
     def _on_disconnect(self, _client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
-        if not self._stopped.is_set() and self.status == "connected":
+        if not self._stopped.is_set() and self.status.startswith(CONNECTED):
             self._trouble(f"connection lost: {reason}")
         self._loop.call_soon_threadsafe(self._lost.set)
 

@@ -23,24 +23,46 @@ KEPT_MIN = 2_048
 _Marks = list[tuple[int, bytes]]  # packet id, hash of topic and payload
 
 
+class Sessions:
+    """The repeats of every session, by the label of its source; they outlive the sources."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._known: dict[str, Repeats] = {}
+
+    def of(self, label: str, window: int) -> Repeats:
+        """Those of a session in which the broker sends `window` messages unacknowledged."""
+        # Twice, since what comes after a reconnection is noted beside what was unacknowledged before it.
+        known = self._known.get(label)
+        if known is None:
+            known = self._known[label] = Repeats(self._spool, f"mqtt/{label}/", 2 * window)
+        known.keep(2 * window)
+        return known
+
+
 class Repeats:
     """The last messages of one session. `prefix` is that of their keys in the spool's state."""
 
     def __init__(self, spool: Spool, prefix: str, window: int) -> None:
         self._spool = spool
         self._prefix = prefix
-        self._kept = max(window, KEPT_MIN)
+        self.keep(window)
         self._hashes: dict[int, bytes] = {}
         self._rows: deque[tuple[int, int]] = deque()  # number and messages of each row
         self._count = 0
         self._group = -1
         self._marks: _Marks = []
-        for key in sorted(key for key in spool.state if key.startswith(prefix)):
+        own = [key for key in spool.state if key.startswith(prefix) and key.removeprefix(prefix).isdecimal()]
+        for key in sorted(own):
             marks = msgspec.msgpack.decode(spool.state[key], type=_Marks)
             self._hashes.update(marks)
             self._rows.append((int(key.removeprefix(prefix)), len(marks)))
             self._count += len(marks)
         self._next = self._rows[-1][0] + 1 if self._rows else 0
+
+    def keep(self, messages: int) -> None:
+        """Keep so many, or `KEPT_MIN` where that is more."""
+        self._kept = max(messages, KEPT_MIN)
 
     def seen(self, mid: int, topic: str, payload: bytes, *, again: bool) -> bool:
         """Whether this message repeats one that was noted; a new one is noted. `again` is its DUP flag."""

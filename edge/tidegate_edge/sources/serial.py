@@ -113,7 +113,13 @@ class SerialSource:
         self._cursors = cursors
         self._ports: dict[str, _Port] = {}
         self._complained: dict[str, str] = {}
+        self._troubled: list[str] = []
         self._stopped = asyncio.Event()
+
+    @property
+    def well(self) -> bool | None:
+        """Whether its ports are open; None while there is none to open."""
+        return not self._troubled and (True if self.open_ports() else None)
 
     async def run(self) -> None:
         while not self._stopped.is_set():
@@ -145,8 +151,10 @@ class SerialSource:
                 self._open(path)
         for path in [path for path, port in self._ports.items() if port.closed]:
             del self._ports[path]
-        troubled = [why for path, why in self._complained.items() if path in there]
-        self.status = troubled[0] if troubled else f"{len(self._ports)} open" if self._ports else "no port yet"
+        self._troubled = [why for path, why in self._complained.items() if path in there]
+        self.status = (
+            self._troubled[0] if self._troubled else f"{len(self._ports)} open" if self._ports else "no port yet"
+        )
 
     def _open(self, path: str) -> None:
         try:

@@ -199,6 +199,11 @@ class Spool:
             int(self.state["bytes"]),
         )
 
+    def configure(self, *, max_bytes: int, commit_s: float) -> None:
+        """Change the limits. A smaller quota evicts at the next commit."""
+        self._max_bytes = max_bytes
+        self._commit_s = commit_s
+
     async def close(self) -> None:
         """Commit what is left and close the file."""
         self._closing = True
