@@ -7,10 +7,12 @@ from collections.abc import Iterator
 import pytest
 from tidegate_cloud.alerts.device import COMMANDS_MAX, KEPT_US, RESOLVED_MAX, Change, DeviceAlerts
 from tidegate_cloud.alerts.machine import STEPS
+from tidegate_cloud.alerts.policies import InForce
 from tidegate_protocols.alerts import Alert, Command, Transition, alert_id
 from tidegate_protocols.errors import BadInput
 from tidegate_protocols.events import Event
 from tidegate_protocols.policies import BUILT_IN, Policy
+from tidegate_protocols.registry import Feedback
 
 from tests.support.alerts import NOON, SECOND, a_command, an_event
 
@@ -21,11 +23,11 @@ class Life:
     """The alerts of one device, told in seconds after noon."""
 
     def __init__(self, *policies: Policy) -> None:
-        self.policies = policies or BUILT_IN
-        self.row = DeviceAlerts()
+        self.in_force = InForce(policies or BUILT_IN)
+        self.row = DeviceAlerts(self.in_force)
 
     def event(self, event: Event, at_s: float) -> list[Transition]:
-        return self._lines(self.row.event(event, self.policies, NOON + int(at_s * SECOND)))
+        return self._lines(self.row.event(event, NOON + int(at_s * SECOND)))
 
     def command(self, command: Command, at_s: float) -> list[Transition]:
         return self._lines(self.row.command(command, NOON + int(at_s * SECOND)))
@@ -241,6 +243,39 @@ def test_a_snooze_ends_before_what_is_appended_after_it_whether_or_not_a_tick_ca
     assert ticked.row.to_bytes() == unticked.row.to_bytes()
 
 
+def test_a_false_alarm_is_resolved_and_told_to_the_operator():
+    life = Life()
+    life.event(an_event("anomalous", 1, subject="vibration", value=3.2), 0)
+    changes = list(life.row.command(a_command("false-alarm", life.only.id, "c1", why="washing"), NOON + SECOND))
+    (line,) = [change.transition for change in changes if change.transition]
+    assert (line.action, line.to_state, line.who, line.why) == ("false-alarm", "resolved", "Ines", "washing")
+    (said,) = [change.feedback for change in changes if change.feedback]
+    assert said == Feedback(
+        id=life.only.id, device="van-1", operator="deviation", subject="vibration", ts_us=NOON + SECOND, who="Ines",
+        value=3.2,
+    )  # fmt: skip
+
+
+def test_who_reopens_a_false_alarm_takes_that_back():
+    life = Life()
+    life.event(an_event("anomalous", 1, subject="vibration"), 0)
+    life.command(a_command("false-alarm", life.only.id, "c1"), 1)
+    life.command(a_command("comment", life.only.id, "c2"), 2)
+    again = DeviceAlerts.from_bytes(life.row.to_bytes() or b"", life.in_force)
+    changes = list(again.command(a_command("reopen", life.only.id, "c3"), NOON + 3 * SECOND))
+    assert [change.unsaid for change in changes if change.unsaid] == [life.only.id]
+    resolve = list(again.command(a_command("resolve", life.only.id, "c4"), NOON + 4 * SECOND))
+    reopen = list(again.command(a_command("reopen", life.only.id, "c5"), NOON + 5 * SECOND))
+    assert not [change for change in resolve + reopen if change.unsaid or change.feedback]
+
+
+def test_an_alert_that_is_over_can_still_be_called_a_false_alarm():
+    life = entered_and_open()
+    life.event(an_event("exited", 2, at_s=1), 1)
+    (line,) = life.command(a_command("false-alarm", life.only.id, "c1"), 2)
+    assert (line.action, line.from_state, line.to_state) == ("false-alarm", "resolved", "resolved")
+
+
 def test_comments_change_no_state():
     life = entered_and_open()
     life.command(a_command("acknowledge", life.only.id, "c1", who="Ines"), 1)
@@ -269,7 +304,7 @@ def test_historical_events_open_nothing_and_are_on_record():
     late = an_event("entered", 1, lane="historical")
     (line,) = life.event(late, 0)
     assert (line.action, line.from_state, line.to_state, line.version) == ("recorded", "", "", 0)
-    assert life.row.empty
+    assert life.alerts == []
     life.event(an_event("entered", 5, lane="provisional"), 1)
     before = life.only
     (line,) = life.event(an_event("exited", 2, lane="historical"), 2)
@@ -295,7 +330,7 @@ def test_only_so_many_resolved_alerts_and_command_ids_are_kept():
         gone += [
             change.gone
             for change in life.row.event(
-                an_event("exited", 2 * number + 1, subject=f"f{number}"), BUILT_IN, NOON + number * SECOND
+                an_event("exited", 2 * number + 1, subject=f"f{number}"), NOON + number * SECOND
             )
             if change.gone
         ]
@@ -311,7 +346,7 @@ def test_only_so_many_resolved_alerts_and_command_ids_are_kept():
 
 def test_a_row_that_is_not_one_is_refused():
     with pytest.raises(BadInput, match="not a row of alerts"):
-        DeviceAlerts.from_bytes(b"\x93\x01\x02\x03")
+        DeviceAlerts.from_bytes(b"\x93\x01\x02\x03", InForce())
 
 
 def test_every_state_of_the_table_answers_to_an_end():

@@ -9,10 +9,19 @@ from hypothesis import strategies as st
 from tidegate_cloud.alerts import AlertLogic
 from tidegate_cloud.engine import MicroBatch, Record, RowKey
 from tidegate_cloud.engine.inprocess import Ran, run, step
-from tidegate_protocols.alerts import ALERT, COMMAND, TRANSITION, Alert, Command, Transition, alert_id
+from tidegate_protocols.alerts import ALERT, COMMAND, TRANSITION, Alert, Command, Transition, alert_id, group_key
 from tidegate_protocols.events import EVENT, Event
-from tidegate_protocols.policies import POLICY, Policy
-from tidegate_protocols.topics import ALERT_LOG, ALERTS, COMMANDS, DEAD_LETTERS, EVENTS, POLICIES
+from tidegate_protocols.policies import POLICY, SILENCE, Matcher, Policy, Silence
+from tidegate_protocols.topics import (
+    ALERT_LOG,
+    ALERT_MEMBERS,
+    ALERTS,
+    COMMANDS,
+    DEAD_LETTERS,
+    EVENTS,
+    POLICIES,
+    SILENCES,
+)
 
 from tests.support.alerts import NOON, SECOND, a_command, an_event
 
@@ -91,6 +100,47 @@ def test_a_replay_gives_the_same_alerts_under_the_same_ids(records: list[Record]
 
 @settings(deadline=None)
 @given(records=logs())
+def test_what_is_appended_a_second_time_changes_nothing(records: list[Record]):
+    logic, ran = AlertLogic(), Ran()
+    logic.take(0, {})
+    step(logic, records, ran)
+    before, rows = len(ran.records), dict(ran.rows)
+    later = [
+        record._replace(offset=record.offset + len(records), append_us=record.append_us + 7 * 86_400 * SECOND)
+        for record in records
+    ]
+    step(logic, later, ran)
+    assert ran.records[before:] == []
+    assert ran.rows == rows
+
+
+@settings(deadline=None)
+@given(records=logs(), data=st.data())
+def test_ticks_between_records_change_nothing_of_what_happens(records: list[Record], data: Any):
+    silence = Silence(
+        id="s", matchers=[Matcher(name="device", value="van-1")], starts_us=NOON, from_time="22:15", to_time="22:25"
+    )
+    muted = [Record(SILENCES.name, 0, 0, NOON, b"s", SILENCE.encode(silence))]
+    whole, ticked = Ran(), Ran()
+    for ran, ticks in ((whole, False), (ticked, True)):
+        logic = AlertLogic()
+        logic.broadcast(muted)
+        logic.take(0, {})
+        for record in records:
+            if ticks:
+                for back_s in sorted(data.draw(st.lists(st.integers(0, 400), max_size=3)), reverse=True):
+                    step(logic, MicroBatch(ticks={0: record.append_us - 1 - back_s * SECOND}), ran)
+            step(logic, [record], ran)
+        step(logic, MicroBatch(ticks={0: NOON + 86_400 * SECOND}), ran)
+    for device in (b"van-1", b"van-2"):  # the order among devices is not promised
+        assert [r.value for r in whole.of(ALERT_LOG.name) if r.key == device] == [
+            r.value for r in ticked.of(ALERT_LOG.name) if r.key == device
+        ]
+    assert whole.rows == ticked.rows
+
+
+@settings(deadline=None)
+@given(records=logs())
 def test_one_alert_at_most_is_open_for_a_device_rule_and_subject_and_the_log_tells_its_whole_story(
     records: list[Record],
 ):
@@ -116,6 +166,7 @@ def test_outputs_lie_in_the_partition_of_the_device():
     assert [(record.topic, record.key, record.partition) for record in out.records] == [
         (ALERT_LOG.name, b"van-1", 7),
         (ALERTS.name, FIRST.encode(), 7),
+        (ALERT_MEMBERS.name, group_key("fence-entered", {"subject": "yard"}).encode(), None),
     ]
     assert out.touched == {RowKey(7, b"d/van-1")}
     assert out.counts == {"events": 1, "transitions": 1}

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tidegate_cloud.alerts.titles import TITLE_MAX, quantity, title_of
+from tidegate_cloud.alerts.titles import TITLE_MAX, check_template, group_title, quantity, title_of
+from tidegate_protocols.alerts import Alert
+from tidegate_protocols.errors import BadInput
 
 from tests.support.alerts import an_event
 
@@ -41,7 +43,10 @@ def test_quantities(value: float, unit: str, text: str):
             {"subject": "vibration", "value": 3.2, "unit": "mm/s", "attrs": {"usual": "1.04"}},
             "Vibration at 3.2 mm/s; usual is 1.04 mm/s",
         ),
-        ("silent", {"subject": "link"}, "Silent: link"),
+        ("silent", {"subject": ""}, "Went silent"),
+        ("silent", {"subject": "", "attrs": {"interval_s": "2"}}, "Went silent; usually reports every 2 s"),
+        ("silent", {"subject": "", "attrs": {"interval_s": "900"}}, "Went silent; usually reports every 15 min"),
+        ("stuck", {"subject": "link"}, "Stuck: link"),
     ],
 )  # fmt: skip
 def test_titles(kind: str, fields: dict[str, Any], title: str):
@@ -61,3 +66,38 @@ def test_whatever_devices_and_people_write_a_title_is_one_short_line(
     title = title_of(event)
     assert 0 < len(title) <= TITLE_MAX
     assert title.isprintable()
+
+
+def test_a_policy_may_word_the_title():
+    event = an_event("above", 1, value=9.1, limit=8.0, unit="Cel", attrs={"channel": "cargo_temp", "name": "Frozen"})
+    assert title_of(event, "{device}: {channel} {value} (max {limit})") == "van-1: Cargo temp 9.1 °C (max 8 °C)"
+    assert title_of(event, "{title}!") == "Cargo temp at 9.1 °C; limit is 8 °C!"
+    assert title_of(event, "  ") == title_of(event)
+
+
+def test_what_a_device_says_is_never_taken_for_a_field():
+    event = an_event("entered", 1, attrs={"name": "{device} {0} {title.__class__}"})
+    assert title_of(event, "At {name}") == "At {device} {0} {title.__class__}"
+
+
+def test_a_title_that_names_nothing_known_is_refused():
+    check_template("{device} {value} and { braces } {}".replace("{}", ""))
+    with pytest.raises(BadInput, match=r"\{colour\}.*known are title, device"):
+        check_template("{colour}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "title"),
+    [
+        ("entered", "214 devices entered Reefer Yard"), ("exited", "214 devices left Reefer Yard"),
+        ("above", "Brake pressure above its limit on 214 devices"), ("silent", "214 devices went silent"),
+        ("anomalous", "Brake pressure is not as usual on 214 devices"), ("stuck", "Stuck: Reefer Yard on 214 devices"),
+    ],
+)  # fmt: skip
+def test_titles_of_groups(kind: str, title: str):
+    first = Alert(
+        id="a", device="d", rule="r", subject="s", state="open", severity="warning", kind="o", title="t", started_us=1,
+        opened_us=1, changed_us=1, version=1, event="e", events=1, event_kind=kind,
+        attrs={"name": "Reefer Yard", "channel": "brake_pressure"},
+    )  # fmt: skip
+    assert group_title(first, 214) == title

@@ -11,9 +11,18 @@ SECOND = 1_000_000
 NOON = 1_700_000_000 * SECOND
 _PHASES: dict[str, Phase] = {
     "entered": "begin", "exited": "end", "above": "begin", "below": "begin", "within": "end", "anomalous": "begin",
-    "settled": "end",
+    "settled": "end", "silent": "begin", "heard": "end", "denied": "end",
 }  # fmt: skip
-_OPERATORS = {"entered": "geofence", "exited": "geofence", "above": "limit", "below": "limit", "within": "limit"}
+_OPERATORS = {
+    "entered": "geofence",
+    "exited": "geofence",
+    "above": "limit",
+    "below": "limit",
+    "within": "limit",
+    "silent": "presence",
+    "heard": "presence",
+    "joined": "engine",
+}
 
 
 def an_event(

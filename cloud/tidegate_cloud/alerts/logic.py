@@ -1,7 +1,8 @@
-"""Alerts as a `Logic` for the engine's runner: events in, alerts and their log out; commands and policies beside.
+"""The first stage, as a `Logic` for the engine's runner: events in, alerts and their log out; commands beside.
 
 One row per device, key ``d/DEVICE``. Output of a step: one transition on `fleet.alert-log` (key: the device) and, where
-the alert changed, its new state on `fleet.alerts` (key: the alert, in the partition of the device).
+the alert changed, its new state on `fleet.alerts` (key: the alert, in the partition of the device). What matters to
+groups and to who is told goes on to the second stage (`group_logic`) on `engine.alert-members`, by the group's key.
 """
 
 from __future__ import annotations
@@ -14,21 +15,26 @@ from tidegate_protocols.alerts import ALERT, COMMAND, TRANSITION, Command, Trans
 from tidegate_protocols.avro import AvroCodec
 from tidegate_protocols.errors import BadInput
 from tidegate_protocols.events import EVENT, Event
-from tidegate_protocols.topics import ALERT_CHECKPOINTS, ALERT_LOG, ALERTS, COMMANDS, EVENTS, POLICIES
+from tidegate_protocols.registry import FEEDBACK
+from tidegate_protocols.topics import ALERT_CHECKPOINTS, ALERT_LOG, ALERT_MEMBERS, ALERTS, COMMANDS, EVENTS
+from tidegate_protocols.topics import FEEDBACK as FEEDBACK_TOPIC
 
 from tidegate_cloud.engine import MicroBatch, Output, Outputs, Record, RowKey
 from tidegate_cloud.engine.deadletters import Reason, dead_letter
 
 from .device import Change, DeviceAlerts
-from .policies import Policies
+from .policies import InForce
 
 COUNTERS = {
     "events": "Events read from fleet.events",
     "transitions": "Transitions written to fleet.alert-log",
+    "duplicates": "Events that were there before and changed nothing",
     "dead_letters": "Records that went to telemetry.dead-letters",
 }
 _PREFIX = b"d/"
 _OVER = ("", "resolved")
+# What neither groups nor people who are told need to know.
+_INNER = frozenset({"recorded", "commented", "confirmed", "corrected", "ended"})
 T = TypeVar("T", Event, Command)
 
 
@@ -39,20 +45,20 @@ class AlertLogic:
     state_version = 1
     log_topic = EVENTS.name
     side_topics: tuple[str, ...] = (COMMANDS.name,)
-    broadcast_topics: tuple[str, ...] = (POLICIES.name,)
+    broadcast_topics: tuple[str, ...] = InForce.TOPICS
     checkpoint_topic = ALERT_CHECKPOINTS.name
     tick_s: float | None = 1.0
 
     def __init__(self) -> None:
-        self._policies = Policies()
+        self._in_force = InForce()
         self._devices: dict[int, dict[bytes, DeviceAlerts]] = {}  # partition → device → its alerts
         self._open: dict[int, int] = {}  # partition → how many of its alerts are not resolved
         self._due: dict[int, list[tuple[int, bytes]]] = {}  # partition → heap of (time, device), some out of date
+        self._reviewed: dict[int, int] = {}  # partition → edition of what is in force by which its alerts were reviewed
 
     def broadcast(self, records: Sequence[Record]) -> None:
         for record in records:
-            if record.topic == POLICIES.name:
-                self._policies.put(record.key, record.value)
+            self._in_force.put(record)
 
     def take(self, partition: int, rows: Mapping[bytes, bytes]) -> None:
         self.drop(partition)
@@ -61,7 +67,7 @@ class AlertLogic:
         self._open[partition] = 0
         for key, value in rows.items():
             try:
-                devices[key.removeprefix(_PREFIX)] = DeviceAlerts.from_bytes(value)
+                devices[key.removeprefix(_PREFIX)] = DeviceAlerts.from_bytes(value, self._in_force)
             except BadInput as error:
                 raise error.at(f"{ALERT_CHECKPOINTS.name}[{partition}], {key.decode('utf-8', 'replace')}") from None
         for device, alerts in devices.items():
@@ -72,6 +78,7 @@ class AlertLogic:
         self._devices.pop(partition, None)
         self._due.pop(partition, None)
         self._open.pop(partition, None)
+        self._reviewed.pop(partition, None)
 
     def process(self, batch: MicroBatch) -> Outputs:
         out = Outputs(counts={"events": 0, "transitions": 0})
@@ -102,7 +109,10 @@ class AlertLogic:
         out.counts["events"] += 1
         device = record.key or b""
         alerts = self._alerts_of(record.partition, device)
-        self._emit(record.partition, device, alerts.event(event, self._policies.in_force, record.append_us), out)
+        if event in alerts:
+            out.counts["duplicates"] = out.counts.get("duplicates", 0) + 1
+        else:
+            self._emit(record.partition, device, alerts.event(event, record.append_us), out)
 
     def _command(self, record: Record, out: Outputs) -> None:
         command = _read(COMMAND, record, out)
@@ -120,27 +130,42 @@ class AlertLogic:
             alerts = self._devices[partition].get(device)
             if alerts is not None:
                 self._emit(partition, device, alerts.tick(now_us), out)
+                self._set_alarm(partition, device)
+        if self._reviewed.get(partition) != self._in_force.edition:
+            self._reviewed[partition] = self._in_force.edition
+            for device, alerts in list(self._devices[partition].items()):
+                if alerts.unresolved:
+                    self._emit(partition, device, alerts.review(now_us), out)
+                    self._set_alarm(partition, device)
 
     def _alerts_of(self, partition: int, device: bytes) -> DeviceAlerts:
         devices = self._devices[partition]
         alerts = devices.get(device)
         if alerts is None:
-            alerts = devices[device] = DeviceAlerts()
+            alerts = devices[device] = DeviceAlerts(self._in_force)
         return alerts
 
     def _emit(self, partition: int, device: bytes, changes: Iterable[Change], out: Outputs) -> None:
         changed = False
         for change in changes:
+            changed = True
             if change.transition is not None:
                 out.counts["transitions"] += 1
                 self._open[partition] += _opens(change.transition)
                 out.records.append(Output(ALERT_LOG.name, device, TRANSITION.encode(change.transition), partition))
             if change.alert is not None:
-                changed = True
-                out.records.append(Output(ALERTS.name, change.alert.id.encode(), ALERT.encode(change.alert), partition))
+                value = ALERT.encode(change.alert)
+                out.records.append(Output(ALERTS.name, change.alert.id.encode(), value, partition))
+                if change.transition is None or change.transition.action not in _INNER:
+                    key = change.alert.group or change.alert.id
+                    out.records.append(Output(ALERT_MEMBERS.name, key.encode(), value))
             if change.gone is not None:
-                changed = True
                 out.records.append(Output(ALERTS.name, change.gone.encode(), None, partition))
+            if change.feedback is not None:
+                name = change.feedback.id.encode()
+                out.records.append(Output(FEEDBACK_TOPIC.name, name, FEEDBACK.encode(change.feedback)))
+            if change.unsaid is not None:
+                out.records.append(Output(FEEDBACK_TOPIC.name, change.unsaid.encode(), None))
         if changed:
             out.touched.add(RowKey(partition, _PREFIX + device))
             self._set_alarm(partition, device)
@@ -148,7 +173,8 @@ class AlertLogic:
             del self._devices[partition][device]
 
     def _set_alarm(self, partition: int, device: bytes) -> None:
-        due_us = self._devices[partition][device].due_us
+        alerts = self._devices[partition].get(device)
+        due_us = None if alerts is None else alerts.due_us
         if due_us is not None:
             heapq.heappush(self._due[partition], (due_us, device))
 

@@ -7,10 +7,14 @@ people and devices named, so it is clipped and freed of control characters; who 
 from __future__ import annotations
 
 import math
+import re
 
+from tidegate_protocols.alerts import Alert
+from tidegate_protocols.errors import BadInput
 from tidegate_protocols.events import Event
 
 TITLE_MAX = 160
+_FIELD = re.compile(r"\{([a-z_]*)\}")
 _NAME_MAX = 80
 # SenML and UCUM symbols (RFC 8428, section 12.1) as people write them.
 _UNITS = {
@@ -20,9 +24,51 @@ _UNITS = {
 }  # fmt: skip
 
 
-def title_of(event: Event) -> str:
-    """The title of an alert that this event opened, or was the last to attach to."""
-    return _clean(_sentence(event), TITLE_MAX)
+# What a policy's title may name in braces.
+FIELDS = ("title", "device", "name", "channel", "subject", "kind", "value", "limit")
+
+
+def title_of(event: Event, template: str = "") -> str:
+    """The title of an alert that this event opened, or was the last to attach to. `template`: its policy's title."""
+    sentence = _clean(_sentence(event), TITLE_MAX)
+    if not template:
+        return sentence
+    fields = {
+        "title": sentence, "device": event.device, "name": event.attrs.get("name") or event.subject,
+        "channel": _spoken(event.attrs.get("channel") or event.subject), "subject": event.subject,
+        "kind": _spoken(event.kind), "value": quantity(event.value, event.unit),
+        "limit": quantity(event.limit, event.unit),
+    }  # fmt: skip
+    # Filled in one pass, so that what a device says is never taken for a field.
+    return _clean(_FIELD.sub(lambda found: fields.get(found[1], found[0]), template), TITLE_MAX) or sentence
+
+
+def check_template(template: str) -> None:
+    """Raises BadInput for a policy's title that names a field which does not exist."""
+    for name in _FIELD.findall(template):
+        if name not in FIELDS:
+            raise BadInput(f"the title names {{{name}}}", hint=f"known are {', '.join(FIELDS)}")
+
+
+def group_title(first: Alert, count: int) -> str:
+    """The title of `count` alerts of one fault, told from the one that came first."""
+    devices = f"{count:,} devices"
+    name = _clean(first.attrs.get("name") or first.subject, _NAME_MAX)
+    channel = _spoken(first.attrs.get("channel") or first.subject)
+    match first.event_kind:
+        case "entered":
+            text = f"{devices} entered {name}"
+        case "exited":
+            text = f"{devices} left {name}"
+        case "above" | "below":
+            text = f"{channel} {first.event_kind} its limit on {devices}"
+        case "anomalous":
+            text = f"{channel} is not as usual on {devices}"
+        case "silent":
+            text = f"{devices} went silent"
+        case _:
+            text = f"{_spoken(first.event_kind or first.kind)}: {name} on {devices}"
+    return _clean(text, TITLE_MAX)
 
 
 def _sentence(event: Event) -> str:
@@ -41,8 +87,22 @@ def _sentence(event: Event) -> str:
             if value and usual:
                 return f"{channel} at {value}; usual is {usual}"
             return f"{channel} at {value}; not usual" if value else f"{channel} is not as usual"
+        case "silent":
+            usual = _duration(_number(event.attrs.get("interval_s", "")))
+            return f"Went silent; usually reports every {usual}" if usual else "Went silent"
         case _:
             return f"{_spoken(event.kind)}: {name}" + (f" ({value})" if value else "")
+
+
+def _duration(seconds: float | None) -> str:
+    """A span of time as people say it: 2 s, 15 min, 3 h, 2 days; empty when there is none."""
+    if seconds is None or not math.isfinite(seconds) or seconds <= 0:
+        return ""
+    for size, unit in ((172_800, "days"), (7_200, "h"), (120, "min")):
+        if seconds >= size:
+            per = {"days": 86_400, "h": 3_600, "min": 60}[unit]
+            return f"{seconds / per:.0f} {unit}"
+    return quantity(seconds, "s")
 
 
 def quantity(value: float | None, unit: str) -> str:
