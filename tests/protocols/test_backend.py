@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from tests.support.batches import SCRIPT_BATCH
+from tests.support.wait import until
 
 
 def run(script: str, **env: str) -> str:
@@ -22,7 +24,7 @@ def test_auto_is_plain_at_once_and_compiled_when_a_child_has_seen_to_it() -> Non
 import sys
 first = encode_frame(batch, codec="auto")
 waited = "numba" in sys.modules and peek_header(first).codec != "plain"
-assert backend.wait(110), "the kernels did not become ready"
+assert backend.wait(240), "the kernels did not become ready"
 second = encode_frame(batch, codec="auto")
 print(peek_header(first).codec, peek_header(second).codec in ("bitpack", "range"), waited)
 print(all(decode_frame(frame, known).equals(batch) for frame in (first, second)))
@@ -63,3 +65,18 @@ except Misuse as error:
         TIDEGATE_KERNELS="off",
     )
     assert out == "True"
+
+
+def test_the_compiler_ends_with_the_process_that_wanted_it(tmp_path: Path) -> None:
+    out = run(
+        """
+import os
+backend.prepare()
+while not (children := open(f"/proc/{os.getpid()}/task/{backend._loader.native_id}/children").read().split()):
+    pass
+print(children[0], flush=True)
+os._exit(0)
+""",
+        NUMBA_CACHE_DIR=str(tmp_path),
+    )
+    until(lambda: not Path(f"/proc/{out}").exists(), what="the compiler to end")

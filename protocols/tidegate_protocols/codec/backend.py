@@ -8,11 +8,14 @@ benchmarks and programs that would rather wait. ``TIDEGATE_KERNELS=off`` keeps t
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 from ..errors import Misuse
 
@@ -63,11 +66,13 @@ def load() -> None:
 
 def _compile_and_load() -> None:
     try:
-        # A child of its own: compiling takes seconds of one core, and the interpreter's lock with it.
-        child = subprocess.run(
-            [sys.executable, "-m", __name__], stdin=subprocess.DEVNULL, capture_output=True, check=False
-        )
-        if child.returncode == 0:
+        # A child of its own: compiling takes seconds of one core, and the interpreter's lock with it. The child ends
+        # when its standard input does, which is when this process ends, however it ends.
+        child = subprocess.Popen(
+            [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        if child.wait() == 0:
             load()
     except OSError:
         pass  # no process to be had: the plain codec goes on serving
@@ -75,13 +80,39 @@ def _compile_and_load() -> None:
         _done.set()
 
 
-def _lower_priority() -> None:
+def _compile() -> None:
+    """What the child does: compile what is not yet compiled, while no other child on this machine does the same."""
     if hasattr(os, "nice"):
         os.nice(10)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    from .kernels.apart import FOLDER
+
+    with _turn(FOLDER):
+        from .kernels import warm
+
+        warm.call_everything()
+
+
+def _end_with_parent() -> None:
+    os.read(0, 1)
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _turn(folder: Path | None) -> Iterator[None]:
+    """Hold the folder's lock: whoever waited for it finds everything compiled."""
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system: twice the work at worst
+        yield
+        return
+    if folder is None:
+        yield
+        return
+    with open(folder / "compiling", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 if __name__ == "__main__":
-    _lower_priority()
-    from tidegate_protocols.codec.kernels import warm
-
-    warm.call_everything()
+    _compile()
