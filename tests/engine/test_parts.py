@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,19 +41,24 @@ def test_positions_are_read_as_written_and_foreign_ones_refused() -> None:
             Position.read(text)
 
 
-@given(
-    st.dictionaries(
-        st.binary(min_size=8, max_size=8), st.builds(Cursor, I64, I64, I64, I64, st.booleans(), st.booleans())
-    ),
-    st.dictionaries(st.text("abcdefgh", min_size=1, max_size=20), st.binary(max_size=50), max_size=5),
+ROWS = st.dictionaries(st.text("abcdefgh", min_size=1, max_size=20), st.binary(max_size=50), max_size=5)
+PLAIN = st.builds(Cursor, I64, I64, broken=st.booleans(), estimated=st.booleans())
+SHOWN = st.builds(
+    Cursor, I64, I64, I64, I64, st.booleans(), st.booleans(), shown=PLAIN, told=st.binary(max_size=20), rows=ROWS
 )
-def test_device_rows_come_back_and_equal_ones_have_equal_bytes(
-    cursors: dict[bytes, Cursor], operators: dict[str, bytes]
-) -> None:
-    data = pack(DeviceRow(5, cursors), operators)
-    row, states = unpack(5, data)
-    assert (row.cursors, states) == (cursors, operators)
-    assert pack(DeviceRow(5, dict(reversed(cursors.items()))), operators) == data
+CURSORS = st.one_of(st.builds(Cursor, I64, I64, I64, I64, st.booleans(), st.booleans()), SHOWN)
+
+
+@given(
+    st.builds(
+        DeviceRow, st.just(5), I64, I64, st.booleans(), st.dictionaries(st.binary(min_size=8, max_size=8), CURSORS)
+    ),
+    ROWS,
+)
+def test_device_rows_come_back_and_equal_ones_have_equal_bytes(row: DeviceRow, operators: dict[str, bytes]) -> None:
+    data = pack(row, operators)
+    assert unpack(5, data) == (row, operators)
+    assert pack(replace(row, cursors=dict(reversed(row.cursors.items()))), operators) == data
 
 
 def test_pacing_grows_while_there_is_room_and_shrinks_when_a_batch_takes_too_long() -> None:

@@ -7,15 +7,19 @@ had not been there, except that its stream's next scan is told a gap (rules 14 a
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from tidegate_protocols.events import Event, event_id
+from tidegate_protocols.events import Event, EventLane, event_id
 
-from tidegate_cloud.operators.block import Block, EventColumns
+from tidegate_cloud.operators.block import Block, EventColumns, Found
 from tidegate_cloud.operators.control import Control
-from tidegate_cloud.operators.operator import Operator
+from tidegate_cloud.operators.operator import Operator, Ticking
+from tidegate_cloud.operators.state import StateRows
+
+RowSet = tuple[StateRows, ...]  # the rows of each operator, in the chain's order
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +31,36 @@ class Failure:
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """An event, and where it stands among all that a micro-batch led to: by record, then scan, then operator."""
+class Finding(NamedTuple):
+    """What an operator found, and in which scan. `number` is the operator's place in the chain."""
 
-    place: tuple[int, int, int]
-    event: Event
+    number: int
+    operator: str
+    device: str
+    message: int
+    epoch: int
+    seq: int
+    ordinal: int
+    found: Found
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Where it stands among all that a micro-batch leads to: by record, then scan, then operator."""
+        return self.message, self.seq, self.number
+
+    def event(self, learnt_us: int, lane: EventLane) -> Event:
+        """As it is told."""
+        found = self.found
+        name = event_id(
+            self.device, self.operator, found.kind, found.subject, provisional=lane == "provisional",
+            epoch=self.epoch, seq=self.seq, ordinal=self.ordinal,
+        )  # fmt: skip
+        return Event(
+            id=name, device=self.device, operator=self.operator, kind=found.kind, phase=found.phase,
+            subject=found.subject, ts_us=found.ts_us, learnt_us=learnt_us, lane=lane, epoch=self.epoch, seq=self.seq,
+            ordinal=self.ordinal, value=found.value, limit=found.limit, unit=found.unit, lat=found.lat, lon=found.lon,
+            attrs=found.attrs,
+        )  # fmt: skip
 
 
 class Chain:
@@ -40,92 +68,94 @@ class Chain:
 
     def __init__(self, operators: Sequence[Operator], control: Control) -> None:
         self.operators = tuple(operators)
-        self.states = tuple(operator.new_state() for operator in operators)
+        self.states = self.new_rows()
         self.control = control
+        self.ticking = [
+            (number, operator) for number, operator in enumerate(self.operators) if isinstance(operator, Ticking)
+        ]
 
-    def run(
-        self, block: Block, learnt_us: Sequence[int], failed: Set[str] = frozenset()
-    ) -> tuple[list[Finding], list[Failure], set[str]]:
-        """What the operators find in a block; the records that failed; devices whose next frame must be told a gap.
+    def new_rows(self) -> RowSet:
+        """Empty rows for each operator: a preview has a set of its own."""
+        return tuple(operator.new_state() for operator in self.operators)
 
-        `learnt_us[i]` is the append time of record i. `failed`: devices whose last record under this schema failed in
-        an earlier block of the micro-batch.
+    def run(self, block: Block, rows: RowSet, broken: set[str]) -> tuple[list[Finding], list[Failure]]:
+        """What the operators find in a block, and the records that failed.
+
+        `broken`: devices whose last record failed, so that what comes next of them must be told a gap; changed.
         """
         findings: list[Finding] = []
         failures: list[Failure] = []
-        # Devices whose last record failed. What the next half holds of them begins with a gap.
-        broken = {number for number, name in enumerate(block.devices) if name in failed}
         todo = [block]
         while todo:
             part = todo.pop()
-            for device in list(broken):
-                rows = np.flatnonzero(part.device == device)
-                if len(rows):
-                    part.gap[rows[0]] = True
-                    broken.discard(device)
-            outcome = self._attempt(part)
+            if broken:
+                _tell_gaps(part, broken)
+            outcome = self._attempt(part, rows)
             if isinstance(outcome, list):
                 for number, columns in enumerate(outcome):
-                    findings += self._findings(number, part, columns, learnt_us)
+                    findings += _findings(number, self.operators[number].name, part, columns)
                 continue
             messages = np.unique(part.message)
             if len(messages) == 1:
                 failures.append(Failure(int(messages[0]), *outcome))
-                broken.add(int(part.device[0]))
+                broken.add(part.devices[part.device[0]])
             else:
                 first = part.message < messages[len(messages) // 2]
                 todo += (part.take(~first), part.take(first))  # the first half is popped first
-        return findings, failures, set(failed - set(block.devices)) | {block.devices[device] for device in broken}
+        return findings, failures
 
-    def _attempt(self, block: Block) -> list[EventColumns] | tuple[str, Exception]:
+    def _attempt(self, block: Block, rows: RowSet) -> list[EventColumns] | tuple[str, Exception]:
         """What each operator finds; or, with all rows as before, the operator that raised and what."""
-        devices = [block.devices[device] for device in np.unique(block.device)]
-        before = [state.snapshot(devices) for state in self.states]
+        before = [state.snapshot(block.devices) for state in rows]
         found: list[EventColumns] = []
-        for operator, state in zip(self.operators, self.states, strict=True):
+        for operator, state in zip(self.operators, rows, strict=True):
             try:
                 found.append(operator.process(block, state, self.control))
             except Exception as error:  # whatever a pure function raises, it raises on this block for good
-                for rows, snapshot in zip(self.states, before, strict=True):
-                    rows.restore(snapshot)
+                for state_again, snapshot in zip(rows, before, strict=True):
+                    state_again.restore(snapshot)
                 return operator.name, error
         return found
 
-    def _findings(self, number: int, block: Block, columns: EventColumns, learnt_us: Sequence[int]) -> list[Finding]:
-        findings = []
-        operator = self.operators[number].name
-        scan, ordinal = -1, 0
-        for found in columns:
-            ordinal = ordinal + 1 if found.scan == scan else 0
-            scan = found.scan
-            device, message = block.devices[block.device[scan]], int(block.message[scan])
-            epoch, seq = int(block.epoch[scan]), int(block.seq[scan])
-            event = Event(
-                id=event_id(
-                    device, operator, found.kind, found.subject, provisional=False, epoch=epoch, seq=seq,
-                    ordinal=ordinal,
-                ),
-                device=device, operator=operator, kind=found.kind, phase=found.phase, subject=found.subject,
-                ts_us=found.ts_us, learnt_us=learnt_us[message], epoch=epoch, seq=seq, ordinal=ordinal,
-                value=found.value, limit=found.limit, unit=found.unit, lat=found.lat, lon=found.lon,
-                attrs=found.attrs,
-            )  # fmt: skip
-            findings.append(Finding((message, seq, number), event))
-        return findings
+    def tick(self, devices: Sequence[str], now_us: int) -> Iterator[tuple[str, str, Found]]:
+        """(operator, device, what was found) by operators that time alone leads to something."""
+        for number, operator in self.ticking:
+            for found in operator.tick(devices, now_us, self.states[number], self.control):
+                yield self.operators[number].name, devices[found.scan], found
 
-    def load(self, device: str, rows: dict[str, bytes]) -> None:
+    def load(self, device: str, stored: dict[str, bytes], rows: RowSet | None = None) -> None:
         """Put back what each operator remembered of a device. Raises BadInput. Rows of other operators are left out."""
-        for operator, state in zip(self.operators, self.states, strict=True):
-            state.from_bytes(device, rows.get(operator.name, b""))
+        for operator, state in zip(self.operators, rows or self.states, strict=True):
+            state.from_bytes(device, stored.get(operator.name, b""))
 
-    def bytes_of(self, device: str) -> dict[str, bytes]:
+    def bytes_of(self, device: str, rows: RowSet | None = None) -> dict[str, bytes]:
         """What each operator remembers of a device."""
         return {
             operator.name: state.to_bytes(device)
-            for operator, state in zip(self.operators, self.states, strict=True)
+            for operator, state in zip(self.operators, rows or self.states, strict=True)
         }  # fmt: skip
 
     def forget(self, device: str) -> None:
         """Forget a device."""
         for state in self.states:
             state.forget(device)
+
+
+def _tell_gaps(block: Block, broken: set[str]) -> None:
+    for number, name in enumerate(block.devices):
+        if name in broken:
+            rows = np.flatnonzero(block.device == number)
+            if len(rows):
+                block.gap[rows[0]] = True
+                broken.discard(name)
+
+
+def _findings(number: int, operator: str, block: Block, columns: EventColumns) -> Iterator[Finding]:
+    scan, ordinal = -1, 0
+    for found in columns:
+        ordinal = ordinal + 1 if found.scan == scan else 0
+        scan = found.scan
+        yield Finding(
+            number, operator, block.devices[block.device[scan]], int(block.message[scan]), int(block.epoch[scan]),
+            int(block.seq[scan]), ordinal, found,
+        )  # fmt: skip

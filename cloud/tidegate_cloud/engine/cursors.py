@@ -1,18 +1,13 @@
-"""Cursors: how far a stream has been processed, so that each scan counts once.
+"""The row of a device: its cursors and what each operator remembers of it, written together under one tag.
 
-A stream is a device and a schema fingerprint. Scans are named (epoch, sequence number) when they become durable on the
-edge, and names are compared as tuples, so one cursor per stream says all (rule B5):
+Layout, little-endian::
 
-- a batch of an older epoch, or wholly below the cursor: dropped;
-- one that overlaps the cursor: trimmed to what is new;
-- one that begins past it: taken, and its first scan is told that there is a gap.
-
-The row of a device holds its cursors and what each operator remembers of it, so that they are written together. Layout,
-little-endian::
-
-    u8   1
-    u16  number of cursors; each: fingerprint (8 bytes), i64 epoch, i64 next, i64 parked_to, i64 resumed_to, u8 flags
-         (bit 0 broken, bit 1 estimated), in order of fingerprints
+    u8   2
+    i64  heard_us, i64 usual_us, u8 silent
+    u16  number of streams; each: fingerprint (8 bytes), i64 epoch, i64 next, i64 parked_to, i64 resumed_to, u8 flags
+         (bit 0 broken, bit 1 estimated, bit 2 a preview is open), in order of fingerprints
+         and where a preview is open: i64 epoch, i64 next, u8 flags (bits 0 and 1) of its own cursor,
+         u32 length and what people were told (MessagePack, previews.Told), operators as below
     u8   number of operators; each: u8 length of its name, its name, u32 length, its bytes
 """
 
@@ -22,13 +17,14 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tidegate_protocols.batch import Batch
 from tidegate_protocols.errors import BadInput
 
-LAYOUT = 1
-_HEAD = struct.Struct("<BH")
+LAYOUT = 2
+_HEAD = struct.Struct("<BqqBH")
 _CURSOR = struct.Struct("<8sqqqqB")
+_SHOWN = struct.Struct("<qqB")
 _LENGTH = struct.Struct("<I")
+Rows = dict[str, bytes]
 
 
 @dataclass(slots=True)
@@ -40,6 +36,8 @@ class Cursor:
     resumed_to   log offset of the last one that came back from there and was taken
     broken       the last frame was passed over: whatever comes next is told a gap
     estimated    the last scan's time was an estimate
+    shown        the preview's cursor (parked_to and resumed_to mean nothing there), None when none is open
+    told, rows   of the preview: what people were told, and what each operator remembers
     """
 
     epoch: int = -1
@@ -48,79 +46,89 @@ class Cursor:
     resumed_to: int = -1
     broken: bool = False
     estimated: bool = False
-
-    @property
-    def parked(self) -> bool:
-        """Whether frames of the stream are in the retry topic. While there are any, all others queue behind them."""
-        return self.resumed_to < self.parked_to
-
-    def admit(self, batch: Batch) -> tuple[Batch | None, bool]:
-        """What is new in `batch`, None for nothing, and whether there is a gap before it. The cursor moves past it."""
-        end = batch.seq + len(batch)
-        if (batch.epoch, end) <= (self.epoch, self.next):
-            return None, False
-        gap = self.broken or self.estimated != batch.time_estimated
-        if batch.epoch != self.epoch or batch.seq > self.next:
-            gap = True
-        elif batch.seq < self.next:
-            batch = batch.slice(self.next - batch.seq, len(batch))
-        self.epoch, self.next = batch.epoch, end
-        self.broken, self.estimated = False, batch.time_estimated
-        return batch, gap
+    shown: Cursor | None = None
+    told: bytes = b""
+    rows: Rows = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class DeviceRow:
-    """What the engine itself keeps of a device: its partition, and its cursors by fingerprint."""
+    """What the engine itself keeps of a device.
+
+    partition  where it belongs
+    heard_us   append time of the newest frame, microseconds since 1970 UTC; 0: never
+    usual_us   how long it usually pauses between two live frames
+    silent     whether it was called silent since
+    cursors    by schema fingerprint
+    """
 
     partition: int
+    heard_us: int = 0
+    usual_us: int = 0
+    silent: bool = False
     cursors: dict[bytes, Cursor] = field(default_factory=dict)
-
-    def cursor(self, fingerprint: bytes) -> Cursor:
-        """The stream's cursor; a new one where there was none."""
-        cursor = self.cursors.get(fingerprint)
-        if cursor is None:
-            cursor = self.cursors[fingerprint] = Cursor()
-        return cursor
 
 
 def pack(row: DeviceRow, operators: Mapping[str, bytes]) -> bytes:
     """A device's row as bytes; the same content gives the same bytes."""
-    parts = [_HEAD.pack(LAYOUT, len(row.cursors))]
+    parts = [_HEAD.pack(LAYOUT, row.heard_us, row.usual_us, row.silent, len(row.cursors))]
     for fingerprint, c in sorted(row.cursors.items()):
-        flags = c.broken | c.estimated << 1
+        flags = c.broken | c.estimated << 1 | (c.shown is not None) << 2
         parts.append(_CURSOR.pack(fingerprint, c.epoch, c.next, c.parked_to, c.resumed_to, flags))
-    parts.append(bytes([len(operators)]))
-    for name, state in operators.items():
-        parts += (bytes([len(name)]), name.encode("ascii"), _LENGTH.pack(len(state)), state)
+        if c.shown is not None:
+            parts.append(_SHOWN.pack(c.shown.epoch, c.shown.next, c.shown.broken | c.shown.estimated << 1))
+            parts += (_LENGTH.pack(len(c.told)), c.told)
+            _pack_operators(parts, c.rows)
+    _pack_operators(parts, operators)
     return b"".join(parts)
 
 
-def unpack(partition: int, data: bytes) -> tuple[DeviceRow, dict[str, bytes]]:
+def _pack_operators(parts: list[bytes], operators: Mapping[str, bytes]) -> None:
+    parts.append(bytes([len(operators)]))
+    for name, state in operators.items():
+        parts += (bytes([len(name)]), name.encode("ascii"), _LENGTH.pack(len(state)), state)
+
+
+def unpack(partition: int, data: bytes) -> tuple[DeviceRow, Rows]:
     """Read what `pack` wrote. Raises BadInput."""
     row = DeviceRow(partition)
-    operators: dict[str, bytes] = {}
     try:
-        layout, count = _HEAD.unpack_from(data)
+        layout, row.heard_us, row.usual_us, silent, count = _HEAD.unpack_from(data)
         if layout != LAYOUT:
             raise BadInput(f"layout {layout}; this program reads {LAYOUT}", where="device row")
+        row.silent = bool(silent)
         place = _HEAD.size
         for _ in range(count):
             fingerprint, epoch, following, parked, resumed, flags = _CURSOR.unpack_from(data, place)
-            row.cursors[fingerprint] = Cursor(epoch, following, parked, resumed, bool(flags & 1), bool(flags & 2))
             place += _CURSOR.size
-        some = data[place]
-        place += 1
-        for _ in range(some):
-            length = data[place]
-            name = data[place + 1 : place + 1 + length].decode("ascii")
-            place += 1 + length
-            (size,) = _LENGTH.unpack_from(data, place)
-            place += _LENGTH.size
-            operators[name] = data[place : place + size]
-            place += size
+            cursor = Cursor(epoch, following, parked, resumed, bool(flags & 1), bool(flags & 2))
+            if flags & 4:
+                epoch, following, flags = _SHOWN.unpack_from(data, place)
+                cursor.shown = Cursor(epoch, following, broken=bool(flags & 1), estimated=bool(flags & 2))
+                place += _SHOWN.size
+                cursor.told, place = _take(data, place)
+                cursor.rows, place = _unpack_operators(data, place)
+            row.cursors[fingerprint] = cursor
+        operators, place = _unpack_operators(data, place)
     except (struct.error, IndexError, UnicodeDecodeError) as error:
         raise BadInput(f"damaged: {error}", where="device row") from None
     if place != len(data):
         raise BadInput(f"{len(data)} bytes, not {place}", where="device row")
     return row, operators
+
+
+def _take(data: bytes, place: int) -> tuple[bytes, int]:
+    (size,) = _LENGTH.unpack_from(data, place)
+    place += _LENGTH.size
+    return data[place : place + size], place + size
+
+
+def _unpack_operators(data: bytes, place: int) -> tuple[Rows, int]:
+    operators: Rows = {}
+    some = data[place]
+    place += 1
+    for _ in range(some):
+        length = data[place]
+        name = data[place + 1 : place + 1 + length].decode("ascii")
+        operators[name], place = _take(data, place + 1 + length)
+    return operators, place

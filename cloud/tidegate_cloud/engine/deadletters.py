@@ -4,7 +4,7 @@ A dead letter is the record itself, key and value untouched, in the same partiti
 with these headers (text in UTF-8, numbers in decimal):
 
     topic, partition, offset, append_us   where the record stands
-    reason      unreadable | wrong-key | wrong-partition | operator
+    reason      unreadable | wrong-key | wrong-partition | too-many-schemas | operator
     error       one line
     operator    the operator that raised, when one did
     traceback   its traceback, when one did (its last 8 KiB)
@@ -21,7 +21,7 @@ from tidegate_protocols.topics import DEAD_LETTERS
 
 from .logic import Headers, Output, Record
 
-Reason = Literal["unreadable", "wrong-key", "wrong-partition", "operator"]
+Reason = Literal["unreadable", "wrong-key", "wrong-partition", "too-many-schemas", "operator"]
 _TRACEBACK_MAX = 8 * 1024
 
 

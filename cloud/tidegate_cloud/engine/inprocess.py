@@ -40,11 +40,11 @@ def step(logic: Logic, batch: MicroBatch | Sequence[Record], ran: Ran) -> None:
 
 
 def keep(logic: Logic, out: Outputs, ran: Ran) -> None:
-    """Add what a `process` gave, and the rows that it touched, to `ran`."""
+    """Add what a `process` gave, and the rows that it changed, to `ran`."""
     ran.records += out.records
     for name, count in out.counts.items():
         ran.counts[name] = ran.counts.get(name, 0) + count
-    for key, value in logic.rows(out.touched):
+    for key, value in logic.rows(out.touched | out.behind):
         if value is None:
             ran.rows.pop(key, None)
         else:

@@ -79,16 +79,23 @@ class Outputs:
     """What a micro-batch led to.
 
     records  to be produced, in this order, in the micro-batch's transaction
-    touched  rows that changed; the runner asks for their bytes when they are due
+    touched  rows that are written in this transaction: a side input or a tick changed them, or a replay must not meet
+             again what did (rules 9 and 15)
     counts   what to add to the runner's counters, by name; names it does not know are ignored
     needed   (side topic, partition) → the lowest offset that was read but is still needed; complete each time. It is
              committed in place of what was read last, and reading starts there again after a hold or a restart
+    behind   rows that only log records changed, each the row of its own key: they may be written later (rules 4 to 8)
+    failures  log records on which an operator raised, in words: met in a silent replay, they stop it (rule 16)
+    seconds  how long each stage took, for the metrics
     """
 
     records: list[Output] = field(default_factory=list)
     touched: set[RowKey] = field(default_factory=set)
     counts: dict[str, int] = field(default_factory=dict)
     needed: dict[tuple[str, int], int] = field(default_factory=dict)
+    behind: set[RowKey] = field(default_factory=set)
+    failures: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Logic(Protocol):

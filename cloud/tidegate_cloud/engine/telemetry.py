@@ -9,62 +9,72 @@ Of every frame the scans past its stream's cursor are taken, put into blocks by 
   Frames that still wait stay where they are: the committed offset of the retry partition is the first of them, and what
   comes back a second time is known by the offset that it had in the log. Waiting changes no event: a frame keeps the
   append time that it had.
-- Preview frames are copies; the frame itself follows in order. They are counted and left out: what they could show
-  early, nobody is shown yet.
+- Preview frames run on a fork of the device's rows (`previews`).
+- A device that is not heard for long is called silent (`presence`), and forgotten after a month.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+import itertools
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
-from tidegate_protocols.batch import Batch, Lane
+import numpy as np
+import numpy.typing as npt
 from tidegate_protocols.errors import BadInput
-from tidegate_protocols.events import EVENT
-from tidegate_protocols.frame import UnknownSchema, peek_header
-from tidegate_protocols.ids import partition_of
-from tidegate_protocols.topics import CHECKPOINTS, DEVICE_PARTITIONS, EVENTS, FRAMES, RETRY
+from tidegate_protocols.events import EVENT, Event, EventLane
+from tidegate_protocols.frame import peek_header
+from tidegate_protocols.topics import CHECKPOINTS, DEVICE_PARTITIONS, EVENTS, FRAMES, RETRY, SCHEMAS
 
 from tidegate_cloud.operators.operator import Operator
 
-from . import registry
-from .blocks import Admitted, blocks_of, read_frames
+from . import admission, presence, registry
+from .blocks import Frames, Piece, cut, read
 from .chain import Chain
-from .cursors import DeviceRow, pack, unpack
+from .cursors import pack, unpack
 from .deadletters import Reason, dead_letter, original, waiting
 from .logic import MicroBatch, Output, Outputs, Record, RowKey
+from .previews import Previews
+from .streams import ROW_PREFIX, Streams
 
 COUNTERS = {
     "frames": "Frames taken from telemetry.frames",
+    "frame_bytes": "Bytes of those frames",
     "scans": "Scans given to operators",
-    "readings": "Values given to operators",
+    "readings": "Values given to operators, those of previews too",
     "events": "Events found",
     "dead_letters": "Records that went to telemetry.dead-letters",
     "duplicates": "Scans dropped since they had been processed",
     "gaps": "Times that scans are missing from a stream",
-    "previews": "Preview frames left out",
+    "previews": "Preview frames shown",
+    "stale_previews": "Preview frames dropped, since the stream or its preview was past them",
+    "failed_previews": "Preview frames dropped since an operator raised",
+    "joins": "Times that a stream caught up with its preview",
     "waiting": "Frames sent to telemetry.retry until their schema is known",
     "refused_edits": "Registry records and schemas that could not be read",
 }
-_ROW = b"d/"
+KEPT_US = 30 * 86_400_000_000  # rows of a device that is not heard for so long are forgotten
 
 
 class TelemetryLogic:
     """See the module's docstring; a `logic.Logic`. `operators` run in the order given."""
 
     name = "telemetry"
-    state_version = 1
+    state_version = 2
     log_topic = FRAMES.name
     side_topics = (RETRY.name,)
     broadcast_topics = registry.TOPICS
+    reference_topics = (SCHEMAS.name,)
     checkpoint_topic = CHECKPOINTS.name
-    tick_s = None
+    tick_s = 1.0
 
     def __init__(self, operators: Sequence[Operator], *, partitions: int = DEVICE_PARTITIONS) -> None:
         self._registry = registry.Registry()
         self._chain = Chain(operators, self._registry.control)
-        self._partition_of = lru_cache(1 << 16)(lambda key: partition_of(key, partitions))
-        self._devices: dict[str, DeviceRow] = {}
+        self._streams = Streams()
+        self._admission = admission.Admission(self._streams, partitions)
+        self._previews = Previews(self._chain)
         # By partition: streams with frames in the retry topic, and the first offset there that still waits.
         self._parked: dict[int, set[tuple[str, bytes]]] = {}
         self._needed: dict[int, int] = {}
@@ -76,54 +86,91 @@ class TelemetryLogic:
     def take(self, partition: int, rows: Mapping[bytes, bytes]) -> None:
         self._parked[partition] = set()
         for key, value in rows.items():
-            if not key.startswith(_ROW):
+            if not key.startswith(ROW_PREFIX):
                 raise BadInput(f"a row with key {key!r}", hint="written by a newer program: upgrade this one")
-            device = key[len(_ROW) :].decode()
+            name = key[len(ROW_PREFIX) :]
+            device = name.decode()
             row, states = unpack(partition, value)
-            self._devices[device] = row
+            self._streams.load(name, row)
             self._chain.load(device, states)
-            self._parked[partition] |= {(device, mark) for mark, cursor in row.cursors.items() if cursor.parked}
+            for mark, cursor in row.cursors.items():
+                if cursor.resumed_to < cursor.parked_to:
+                    self._parked[partition].add((device, mark))
+                if cursor.shown is not None:
+                    self._previews.load(device, mark, cursor.told, cursor.rows)
 
     def drop(self, partition: int) -> None:
-        for device in [name for name, row in self._devices.items() if row.partition == partition]:
-            del self._devices[device]
-            self._chain.forget(device)
+        for number in list(self._streams.members(partition)):
+            self._forget(number)
         self._parked.pop(partition, None)
         self._needed.pop(partition, None)
+
+    def _forget(self, number: int) -> None:
+        device = self._streams.names[number]
+        if len(self._previews):
+            self._previews.forget(device, self._fingerprints(number))
+        self._streams.forget(number)
+        self._chain.forget(device)
+
+    def _fingerprints(self, number: int) -> list[bytes]:
+        streams = self._streams
+        return [streams.schemas[int(streams.stream["schema"][stream])] for stream in streams.of_device(number)]
 
     def reads(self, topic: str, partition: int) -> bool:
         return any(mark in self._registry.schemas for _, mark in self._parked.get(partition, ()))
 
     def rows(self, keys: Iterable[RowKey]) -> Iterable[tuple[RowKey, bytes | None]]:
         for key in keys:
-            device = key.key[len(_ROW) :].decode()
-            yield key, pack(self._devices[device], self._chain.bytes_of(device))
+            name = key.key[len(ROW_PREFIX) :]
+            number = self._streams.number_of.get(name)
+            yield key, None if number is None else self._row(number)
+
+    def _row(self, number: int) -> bytes:
+        device, row = self._streams.names[number], self._streams.row(number)
+        for mark, cursor in row.cursors.items():
+            if cursor.shown is not None:
+                cursor.told, cursor.rows = self._previews.stored(device, mark)
+        return pack(row, self._chain.bytes_of(device))
+
+    def forgettable(self, partition: int, now_us: int) -> list[RowKey]:
+        heard_us = self._streams.device["heard_us"]
+        return [
+            self._streams.row_keys[number]
+            for number in sorted(self._streams.members(partition))
+            if 0 < heard_us[number] < now_us - KEPT_US
+        ]
+
+    def forget(self, keys: Iterable[RowKey]) -> None:
+        for key in keys:
+            number = self._streams.number_of[key.key[len(ROW_PREFIX) :]]
+            device = self._streams.names[number]
+            self._parked[key.partition] -= {(device, mark) for mark in self._fingerprints(number)}
+            self._forget(number)
 
     def process(self, batch: MicroBatch) -> Outputs:
         turn = _Turn()
         turn.count("frames", len(batch.records))
+        turn.count("frame_bytes", sum(len(record.value or b"") for record in batch.records))
         turn.count("refused_edits", self._refused)
         self._refused = 0
         self._call_back(turn, batch.sides)
+        came_back = len(turn.records)
         turn.records += batch.records
-        admitted = self._admit(turn)
-        learnt_us = [record.append_us for record in turn.records]
-        findings = []
-        broken: dict[bytes, set[str]] = {}
-        for block in blocks_of(admitted):
-            schema = block.schema.fingerprint
-            found, failures, broken[schema] = self._chain.run(block, learnt_us, broken.get(schema, set()))
-            findings += found
-            for failure in failures:
-                turn.bury(turn.records[failure.message], "operator", failure.error, failure.operator)
-        for schema, devices in broken.items():
-            for device in devices:
-                self._devices[device].cursor(schema).broken = True
-        findings.sort(key=lambda finding: finding.place)
-        turn.count("events", len(findings))
-        events = [Output(EVENTS.name, f.event.device.encode(), EVENT.encode(f.event)) for f in findings]
+        for partition, now_us in batch.ticks.items():
+            self._tick(turn, partition, now_us)
+        if turn.records:
+            with turn.timed("decode"):
+                frames = read(turn.records, self._registry.schemas)
+            self._run(turn, frames, came_back)
+        turn.events.sort(key=lambda placed: placed[0])
+        turn.count("events", len(turn.events))
+        with turn.timed("encode"):
+            events = [Output(EVENTS.name, event.device.encode(), EVENT.encode(event)) for _, event in turn.events]
         needed = {(RETRY.name, partition): offset for partition, offset in self._needed.items()}
-        return Outputs([*events, *turn.waiting, *turn.dead_letters()], turn.touched, turn.counts, needed)
+        return Outputs(
+            [*events, *turn.waiting, *turn.dead_letters()], turn.touched, turn.counts, needed,
+            turn.behind - turn.touched, turn.failures, turn.seconds,
+        )  # fmt: skip
 
     def _call_back(self, turn: _Turn, sides: Sequence[Record]) -> None:
         """Of the retry topic's records, those that need wait no longer, as they stood at first."""
@@ -136,84 +183,129 @@ class TelemetryLogic:
             except BadInput as error:
                 turn.bury(record, "unreadable", error)
                 continue
-            row = self._devices.get(header.device)
-            cursor = None if row is None else row.cursors.get(header.fingerprint)
-            if row is None or cursor is None or first.offset <= cursor.resumed_to:
+            device = self._streams.number_of.get(header.device.encode("ascii"), -1)
+            number = self._streams.stream_of(device, self._streams.schema_number(header.fingerprint))
+            if device < 0 or number < 0:
+                continue
+            stream = self._streams.stream[number]
+            if first.offset <= stream["resumed_to"]:
                 continue  # it came back before
             if header.fingerprint not in self._registry.schemas:
                 self._needed.setdefault(record.partition, record.offset)
                 continue
-            cursor.resumed_to = first.offset
-            if not cursor.parked:
+            stream["resumed_to"] = first.offset
+            if stream["resumed_to"] >= stream["parked_to"]:
                 self._parked[record.partition].discard((header.device, header.fingerprint))
-            turn.touch(row.partition, header.device)
-            turn.came_back.add(len(turn.records))
+            turn.touched.add(self._streams.row_keys[device])
             turn.records.append(first)
 
-    def _admit(self, turn: _Turn) -> list[Admitted]:
-        """Of each record, in order, what operators are to see."""
-        admitted = []
-        for number, read in enumerate(read_frames(turn.records, self._registry.schemas)):
-            record = turn.records[number]
-            try:
-                name = self._check(record, read)
-            except _Refused as refused:
-                turn.bury(record, refused.reason, refused.error)
-                continue
-            if name is None:
-                turn.count("previews", 1)
-                continue
-            device, fingerprint = name
-            row = self._devices.get(device)
-            if row is None:
-                row = self._devices[device] = DeviceRow(record.partition)
-            cursor = row.cursor(fingerprint)
-            if isinstance(read, BadInput) or (cursor.parked and number not in turn.came_back):
-                cursor.parked_to = record.offset
-                self._parked[record.partition].add(name)
-                turn.count("waiting", 1)
-                turn.waiting.append(waiting(record, RETRY.name))
-                turn.touch(row.partition, device)
-                continue
-            # A stream's beginning, in a new epoch too, is a gap to operators but nothing that is known to be missing.
-            hole = read.epoch == cursor.epoch and read.seq > cursor.next
-            new, gap = cursor.admit(read)
-            turn.count("duplicates", len(read) - (0 if new is None else len(new)))
-            if new is not None:
-                turn.count("scans", len(new))
-                turn.count("readings", new.readings)
-                turn.count("gaps", int(hole))
-                turn.touch(row.partition, device)
-                admitted.append(Admitted(number, new, gap))
-        return admitted
+    def _tick(self, turn: _Turn, partition: int, now_us: int) -> None:
+        numbers = np.array(sorted(self._streams.members(partition)), np.int64)
+        if not len(numbers):
+            return
+        found = presence.overdue(self._streams, numbers, now_us)
+        if self._chain.ticking:
+            names = [self._streams.names[number] for number in numbers.tolist()]
+            number_of = self._streams.number_of
+            for operator, device, what in self._chain.tick(names, now_us):
+                found.append((number_of[device.encode()], presence.timely(operator, device, what)))
+        found.sort(key=lambda item: (item[1].device, item[1].operator, item[1].subject, item[1].kind))
+        for number, event in found:
+            turn.touched.add(self._streams.row_keys[number])
+            turn.events.append(((-1, partition, len(turn.events)), event))
 
-    def _check(self, record: Record, read: Batch | BadInput) -> tuple[str, bytes] | None:
-        """Device and fingerprint of a frame that is where it belongs; None for a preview. Raises _Refused."""
-        if isinstance(read, UnknownSchema):
-            header = peek_header(record.value or b"")
-            device, fingerprint, lane = header.device, header.fingerprint, header.lane
-        elif isinstance(read, BadInput):
-            raise _Refused("unreadable", read)
-        else:
-            device, fingerprint, lane = read.device, read.schema.fingerprint, read.lane
-        if record.key != device.encode():
-            raise _Refused("wrong-key", BadInput(f"the key is {record.key!r}, the frame is of device {device!r}"))
-        home = self._partition_of(record.key)
-        if home != record.partition:
-            raise _Refused(
-                "wrong-partition",
-                BadInput(
-                    f"partition {record.partition}; key {device!r} belongs in {home}",
-                    hint="the producer must use the partitioner murmur2_random",
-                ),
-            )
-        return None if lane == Lane.PREVIEW else (device, fingerprint)
+    def _run(self, turn: _Turn, frames: Frames, came_back: int) -> None:
+        schemas = self._registry.schemas
+        with turn.timed("admission"):
+            admitted = self._admission.admit(turn.records, frames, schemas, came_back)
+            self._note(turn, frames, admitted)
+            pieces = cut(frames, admitted.start, admitted.gap, admitted.round_of)
+        broken: dict[tuple[bytes, bool], set[str]] = {}
+        # Rounds matter to a device that changes its schema, or begins or ends a preview; most have one.
+        for _, group in itertools.groupby(pieces, key=lambda piece: piece.round):
+            for piece in group:
+                self._run_piece(turn, piece, admitted, broken)
+        for (fingerprint, preview), devices in broken.items():
+            for device in devices:
+                stream = self._stream(device, fingerprint)
+                self._streams.stream["shown_broken" if preview else "broken"][stream] = 1
+
+    def _stream(self, device: str, fingerprint: bytes) -> int:
+        streams = self._streams
+        return streams.stream_of(streams.number_of[device.encode()], streams.schema_number(fingerprint))
+
+    def _note(self, turn: _Turn, frames: Frames, admitted: admission.Admitted) -> None:
+        """Everything about frames that is no operator's business."""
+        for i, reason, error in admitted.refused:
+            turn.bury(turn.records[i], reason, error)
+        counts = admitted.counts.tolist()
+        for name, count in zip(("duplicates", "gaps", "scans", "previews", "stale_previews"), counts, strict=True):
+            turn.count(name, count)
+        turn.count("joins", int(admitted.joins.sum()))
+        seen = np.unique(admitted.device)
+        turn.behind.update([self._streams.row_keys[number] for number in seen[seen >= 0].tolist()])
+        for i in admitted.parked:
+            self._park(turn, turn.records[i], int(admitted.device[i]), int(admitted.stream[i]))
+        for i in np.flatnonzero(admitted.heard).tolist():
+            device = self._streams.names[int(admitted.device[i])]
+            turn.events.append(((i, -1, -1), presence.heard(device, turn.records[i].append_us)))
+
+    def _park(self, turn: _Turn, record: Record, device: int, number: int) -> None:
+        stream = self._streams.stream[number]
+        stream["parked_to"] = record.offset
+        fingerprint = self._streams.schemas[int(stream["schema"])]
+        self._parked[record.partition].add((self._streams.names[device], fingerprint))
+        turn.count("waiting", 1)
+        turn.waiting.append(waiting(record, RETRY.name))
+        # Written at once: a replay must not meet the frame again, by then its schema may be known.
+        turn.touched.add(self._streams.row_keys[device])
+
+    def _run_piece(
+        self, turn: _Turn, piece: Piece, admitted: admission.Admitted, broken: dict[tuple[bytes, bool], set[str]]
+    ) -> None:
+        block, mark = piece.block, piece.block.schema.fingerprint
+        turn.count("readings", _readings(block.valid, len(block)))
+        special = admitted.forks.any() or admitted.joins.any() or len(self._previews) > 0
+        messages = np.unique(block.message).tolist() if special else []
+        for i in messages:
+            if admitted.forks[i]:
+                self._previews.fork(self._streams.names[int(admitted.device[i])], mark)
+        rows = self._previews.rows(mark) if piece.preview else self._chain.states
+        with turn.timed("operators"):
+            findings, failures = self._chain.run(block, rows, broken.setdefault((mark, piece.preview), set()))
+        for finding in findings:
+            i = finding.message
+            lane: EventLane = "provisional" if piece.preview else "authoritative"
+            until = int(admitted.until_epoch[i]), int(admitted.until[i])
+            if not piece.preview and (finding.epoch, finding.seq) < until:
+                lane = "historical"
+            event = finding.event(turn.records[i].append_us, lane)
+            if special:
+                self._previews.note(event, mark)
+            turn.events.append((finding.place, event))
+        for failure in failures:
+            turn.failures.append(f"operator {failure.operator}: {failure.error!r}")
+            turn.touched.add(self._streams.row_keys[int(admitted.device[failure.message])])
+            if piece.preview:
+                turn.count("failed_previews", 1)
+            else:
+                turn.bury(turn.records[failure.message], "operator", failure.error, failure.operator)
+        for i in messages:
+            if admitted.joins[i]:
+                self._join(turn, piece, admitted, i)
+
+    def _join(self, turn: _Turn, piece: Piece, admitted: admission.Admitted, i: int) -> None:
+        block, mark = piece.block, piece.block.schema.fingerprint
+        last = int(np.flatnonzero(block.message == i)[-1])
+        device, seq = self._streams.names[int(admitted.device[i])], int(block.seq[last])
+        made = self._previews.join(
+            device, mark, int(block.ts_us[last]), int(block.epoch[last]), seq, turn.records[i].append_us
+        )
+        turn.events += [((i, seq, len(self._chain.operators) + place), event) for place, event in enumerate(made)]
 
 
-class _Refused(Exception):
-    def __init__(self, reason: Reason, error: BadInput) -> None:
-        self.reason: Reason = reason
-        self.error = error
+def _readings(valid: Sequence[npt.NDArray[np.bool_] | None], n: int) -> int:
+    return sum(n if mask is None else int(np.count_nonzero(mask)) for mask in valid)
 
 
 class _Turn:
@@ -221,17 +313,24 @@ class _Turn:
 
     def __init__(self) -> None:
         self.records: list[Record] = []
-        self.came_back: set[int] = set()
+        self.events: list[tuple[tuple[int, int, int], Event]] = []
         self.waiting: list[Output] = []
         self.touched: set[RowKey] = set()
+        self.behind: set[RowKey] = set()
+        self.failures: list[str] = []
         self.counts: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
         self._buried: list[tuple[Record, Output]] = []
 
     def count(self, name: str, more: int) -> None:
         self.counts[name] = self.counts.get(name, 0) + more
 
-    def touch(self, partition: int, device: str) -> None:
-        self.touched.add(RowKey(partition, _ROW + device.encode()))
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add how long the block takes to a stage, for the metrics: nothing else comes of it."""
+        began = time.perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began
 
     def bury(self, record: Record, reason: Reason, error: BaseException, operator: str = "") -> None:
         self._buried.append((record, dead_letter(record, reason, error, operator)))
