@@ -75,7 +75,9 @@ class RunningAgent(Service):
             probation_s=probation_s,
         )
         self.config.write_text(text, "utf-8")
-        super().__init__("agent", "agent", "run", "--config", self.config, directory=directory)
+        # An agent that is started and killed again and again need not load compiled codecs each time.
+        env = {"TIDEGATE_KERNELS": "off"} if codec == "auto" else None
+        super().__init__("agent", "agent", "run", "--config", self.config, directory=directory, env=env)
 
     def books(self) -> dict[str, Any]:
         """The books as `tidegate agent spool` shows them, the agent running or not."""

@@ -22,9 +22,7 @@ class Service:
         self.name = name
         self.arguments = [str(argument) for argument in arguments]
         self.log = directory / f"{name}.log"
-        # An agent that is started and killed in a test need not load compiled codecs first; those that should say so.
-        kernels = {"TIDEGATE_KERNELS": "off"} if self.arguments[:1] == ["agent"] else {}
-        self._env = {**os.environ, "PYTHONUNBUFFERED": "1", **kernels, **(env or {})}
+        self._env = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, ready: bool = True, timeout: float = 60) -> Service:
