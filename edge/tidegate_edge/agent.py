@@ -13,7 +13,7 @@ from tidegate_protocols.errors import BadInput
 
 from .clock import Clock, SystemClock
 from .condition import UPLINK, Condition, resident_bytes
-from .config import Config, SerialSource, SourceSettings, TimeSettings
+from .config import Config, SerialSource, SourceSettings
 from .config import MqttSource as Mqtt
 from .framing import Framer
 from .intake import Intake
@@ -30,10 +30,12 @@ from .sources.running import Sources
 from .sources.serial import SerialSource as SerialPorts
 from .spool import Spool
 from .uplink import Uplink
+from .windowing import Windows
 
 log = logging.getLogger(__name__)
 
 _LOOK_S = 0.05
+_TICK_S = 0.5
 
 
 class Agent:
@@ -48,7 +50,8 @@ class Agent:
         self._ended = asyncio.Event()
         self._started = False
         self._stop_metrics: Callable[[], None] = lambda: None
-        self._intake = _intake(spool, clock, config.time)
+        self._intake = _intake(spool, clock, config)
+        self._intake.put(self._intake.windows.restore())
         self._cursors = Cursors(self._intake)
         self._sessions = Sessions(spool)
         self.sources = Sources()
@@ -146,6 +149,9 @@ class Agent:
                 self.serve_metrics(config.metrics.port)
         await self.sources.retire(labels, self._commit)
         step(Step.HELD)
+        if config.window != self.config.window:
+            self._intake.put(self._intake.windows.close())
+            self._intake.windows = Windows(config.window, self.spool, self._clock)
         self.config = config
         self._intake.believe(config.time.max_past_s, config.time.max_future_s)
         self.spool.configure(max_bytes=config.spool.max_bytes, commit_s=config.spool.commit_ms / 1000)
@@ -158,6 +164,12 @@ class Agent:
             self.sources.add(wanted[label], self._source(wanted[label], config))
         if self._started:
             self.sources.start()
+
+    async def _tick(self) -> None:
+        """Close the windows of devices that have fallen silent."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._intake.put(self._intake.windows.tick())
 
     async def _commit(self) -> None:
         try:
@@ -185,11 +197,12 @@ class Agent:
         uplink = asyncio.create_task(self.uplink.run(), name="uplink")
         self._started = True
         self.sources.start()
+        ticking = asyncio.create_task(self._tick(), name="windows")
         ended = asyncio.create_task(self._ended.wait())
         try:
-            await asyncio.wait({ended, committer, uplink}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({ended, committer, uplink, ticking}, return_when=asyncio.FIRST_COMPLETED)
             self.sources.stop()
-            for task in (committer, uplink):
+            for task in (committer, uplink, ticking):
                 if task.done():
                     task.result()  # neither ends by itself: what it raised is a bug, and ends the agent
             await self.spool.commit()
@@ -197,6 +210,7 @@ class Agent:
             await uplink
         finally:
             ended.cancel()
+            ticking.cancel()
             await self.sources.close()
             uplink.cancel()
             await asyncio.gather(uplink, return_exceptions=True)
@@ -213,5 +227,8 @@ def _same_place(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve()
 
 
-def _intake(spool: Spool, clock: Clock, times: TimeSettings) -> Intake:
-    return Intake(spool, clock, max_past_s=times.max_past_s, max_future_s=times.max_future_s)
+def _intake(spool: Spool, clock: Clock, config: Config) -> Intake:
+    windows = Windows(config.window, spool, clock)
+    return Intake(
+        spool, clock, windows=windows, max_past_s=config.time.max_past_s, max_future_s=config.time.max_future_s
+    )

@@ -70,8 +70,26 @@ class TimeSettings(msgspec.Struct, kw_only=True):
     max_future_s: Positive = 300.0
 
 
+Stat = Literal["min", "max", "mean", "last", "count", "first", "std"]
+
+
 class WindowSettings(msgspec.Struct, kw_only=True):
-    mode: Literal["raw"] = "raw"
+    """What becomes of the channels whose device and name match, ``*`` and ``?`` as in file names; the first one counts.
+
+    `band`: what a deadband lets pass unseen. `every_s`: length of the windows of an aggregate. `late_s`: how long a
+    window waits for scans that are late.
+    """
+
+    mode: Literal["raw", "deadband", "aggregate"]
+    device: Text = "*"
+    channel: Text = "*"
+    band: Annotated[float, Meta(ge=0)] | None = None
+    max_silence_s: Positive = 300.0
+    every_s: Annotated[float, Meta(ge=0.1, le=86_400)] | None = None
+    stats: Annotated[list[Stat], Meta(min_length=1)] = msgspec.field(
+        default_factory=lambda: ["min", "max", "mean", "last", "count"]
+    )
+    late_s: Annotated[float, Meta(ge=0, le=3600)] = 2.0
 
 
 class MetricsSettings(msgspec.Struct, kw_only=True):
@@ -178,7 +196,7 @@ class Config(msgspec.Struct, kw_only=True):
     batch: BatchSettings = msgspec.field(default_factory=BatchSettings)
     spool: SpoolSettings = msgspec.field(default_factory=SpoolSettings)
     time: TimeSettings = msgspec.field(default_factory=TimeSettings)
-    window: WindowSettings = msgspec.field(default_factory=WindowSettings)
+    window: list[WindowSettings] = []
     metrics: MetricsSettings = msgspec.field(default_factory=MetricsSettings)
     reload: ReloadSettings = msgspec.field(default_factory=ReloadSettings)
     limits: LimitSettings = msgspec.field(default_factory=LimitSettings)
@@ -317,6 +335,8 @@ def _reworded(text: str, value: Any) -> str:
 
 def _check_whole(config: Config, problems: list[Problem]) -> None:
     """What one key says of another."""
+    for i, rule in enumerate(config.window):
+        _check_window(rule, ("window", i), problems)
     labels: dict[str, int] = {}
     for i, source in enumerate(config.source):
         at: _Path = ("source", i)
@@ -344,6 +364,17 @@ def _check_whole(config: Config, problems: list[Problem]) -> None:
             _check_device(subscription.device, [str(n + 1) for n in range(wildcards)], below, problems)
             if subscription.device is not None and subscription.payload == "sparkplug":
                 problems.append(Problem((*below, "device"), "is not for sparkplug", "its topics name the device"))
+
+
+def _check_window(rule: WindowSettings, at: _Path, problems: list[Problem]) -> None:
+    if rule.mode == "deadband" and rule.band is None:
+        problems.append(Problem((*at, "band"), "is missing", "smaller changes pass unseen; 0: repetitions alone"))
+    if rule.mode == "aggregate" and rule.every_s is None:
+        problems.append(Problem((*at, "every_s"), "is missing", "the length of an aggregate's windows"))
+    if rule.every_s is not None and rule.late_s > 100 * rule.every_s:
+        problems.append(Problem((*at, "late_s"), "is more than 100 windows long", "fewer may be open at a time"))
+    if len(set(rule.stats)) < len(rule.stats):
+        problems.append(Problem((*at, "stats"), "names one twice"))
 
 
 def _check_device(template: str | None, fields: list[str], at: _Path, problems: list[Problem]) -> None:

@@ -11,7 +11,7 @@ from tidegate_protocols.scan import Scan
 from .clock import Clock, is_set
 from .spool import Spool
 from .spool.rows import TIME_ESTIMATED, TIME_FROM_AGENT
-from .windowing import Raw, Window
+from .windowing import Made, Windows
 
 
 class Intake:
@@ -29,7 +29,7 @@ class Intake:
         spool: Spool,
         clock: Clock,
         *,
-        window: Window | None = None,
+        windows: Windows | None = None,
         max_past_s: float = 30 * 86_400.0,
         max_future_s: float = 300.0,
     ) -> None:
@@ -39,7 +39,7 @@ class Intake:
         for stream in spool.streams():  # the channels that devices had before this start
             nulls = (None,) * len(stream.schema.channels)
             self.steady.widen([Scan(stream.device, stream.schema, None, nulls)])
-        self._window = window or Raw()
+        self.windows = windows or Windows([], spool, clock)
         self.believe(max_past_s, max_future_s)
 
     def believe(self, max_past_s: float, max_future_s: float) -> None:
@@ -60,27 +60,39 @@ class Intake:
                 spool.reject(source, scan.where, str(scan), b"")
             else:
                 good.append(scan)
-        kept, folded = self._window.take(good)
-        book.folded += folded
         now = self.clock.wall_us()
         set_ = is_set(now)
         earliest = now - self._past_us if set_ else 0
         latest = now + self._future_us if set_ else 2**63
         guess = TIME_FROM_AGENT if set_ else TIME_FROM_AGENT | TIME_ESTIMATED
-        for scan in kept:
+        for scan in good:
             owner = scan.device or device
+            ts, flags = scan.ts_us, 0
+            if ts is None or not earliest <= ts <= latest or not (set_ or is_set(ts)):
+                ts, flags = now, guess
             try:
-                stream = spool.stream(owner if owner is not None else "", scan.schema)
+                made = self.windows.take(source, owner or "", scan.schema, ts, scan.values, flags)
+                if made is None:
+                    spool.put(spool.stream(owner or "", scan.schema), ts, scan.values, flags)
+                    book.accepted += 1
+                    continue
             except BadInput as error:
                 book.rejected += 1
                 spool.reject(source, "device", str(error), b"")
                 continue
-            ts = scan.ts_us
-            if ts is not None and earliest <= ts <= latest and (set_ or is_set(ts)):
-                spool.put(stream, ts, scan.values, 0)
-            else:
-                spool.put(stream, now, scan.values, guess)
+            if not any(each.own for each in made):
+                book.folded += 1
+            self.put(made)
+
+    def put(self, made: Sequence[Made]) -> None:
+        """Store what windows gave. An aggregate counts as received here; a scan's own rest was received before."""
+        spool = self.spool
+        for each in made:
+            book = spool.book(each.source)
+            spool.touch(each.source, book)
+            book.received += not each.own
             book.accepted += 1
+            spool.put(spool.stream(each.device, each.schema), each.ts_us, each.values, each.flags)
 
     def refuse(self, source: str, place: str, error: BadInput, payload: bytes) -> None:
         """Count a message of which nothing can be read, and keep it for inspection."""

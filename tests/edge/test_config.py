@@ -100,8 +100,12 @@ def test_a_sound_file_is_read_with_its_defaults() -> None:
             "agent.toml, line 22: source[1].subscribe[0].device: '{2}' cannot become a device id"
             " (letters, digits, . _ : - and {1})",
         ]),
-        ("[kafka]", "[window]\nmode = 'deadband'\n[kafka]", [
-            "agent.toml, line 6: window.mode: 'deadband' is not known (raw)",
+        ("[kafka]", "[[window]]\nmode = 'deadband'\n[[window]]\nmode = 'raw'\nstats = ['min', 'median']\n[kafka]", [
+            "agent.toml, line 9: window[1].stats[1]: 'median' is not known (min, max, mean, last, count, first, std)",
+        ]),
+        ("[kafka]", "[[window]]\nmode = 'deadband'\n[[window]]\nmode = 'aggregate'\n[kafka]", [
+            "agent.toml, line 5: window[0].band: is missing (smaller changes pass unseen; 0: repetitions alone)",
+            "agent.toml, line 7: window[1].every_s: is missing (the length of an aggregate's windows)",
         ]),
         ("[kafka]", "[agent]", ["agent.toml: is not TOML: "]),
     ],

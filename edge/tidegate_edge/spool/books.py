@@ -16,10 +16,10 @@ import msgspec
 class SourceBook(msgspec.Struct, array_like=True):
     """What a source was given and what became of it.
 
-    received   scans that came, readable or not
+    received   scans that came, readable or not, and aggregates when a window makes them
     rejected   could not be read, or had no device
     duplicate  came again: the same scan was, or will be, accepted from another transmission
-    folded     went into an aggregate of the window
+    folded     went into windows whole: nothing of it is stored by itself
     accepted   stored
     """
 
