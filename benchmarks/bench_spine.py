@@ -216,10 +216,12 @@ def _bridge_to_events(kafka: KafkaNode, broker: MqttBroker, seconds: float) -> f
 def _to_page(group: Services, bootstrap: str, broker: MqttBroker, seconds: float) -> Iterator[Row]:
     """p50 and p99 from the time in the reading to the page, beside a plain subscriber's."""
     port = free_port()
-    group.add("console", "console", "--bootstrap", bootstrap, "--port", str(port)).start(timeout=120)
+    console = group.add("console", "console", "--bootstrap", bootstrap, "--port", str(port), "--login-link")
+    console.start(timeout=120)
+    (address,) = (word for word in console.output().split() if "/login#" in word)
     options = ["--devices", str(_PAGE_DEVICES), "--rate", str(_PAGE_HZ), "--seconds", str(max(8.0, seconds))]
     with _subscriber(broker) as heard:
-        shown = _watch(f"http://127.0.0.1:{port}", lambda: _load(broker, *options))
+        shown = _watch(address, lambda: _load(broker, *options))
     # The first second holds the announcement of the schema and the first assignment of everything.
     begin = min(at for _, at, _ in shown) + 1_000_000
     page = list({(device, at): now - at for device, at, now in reversed(shown) if at > begin}.values())
@@ -267,6 +269,7 @@ def _watch(url: str, load: Callable[[], object]) -> list[tuple[str, int, int]]:
         page = browser.new_page()
         page.add_init_script(_WATCH_THE_PAGE)
         page.goto(url)
+        page.get_by_role("button", name="Not now").click()
         page.get_by_role("status").first.wait_for(state="attached")
         load()
         page.wait_for_timeout(1500)

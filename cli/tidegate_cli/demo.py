@@ -7,6 +7,7 @@ services that a site runs. All of it lives in one directory, so a second start g
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 import threading
@@ -212,7 +213,7 @@ def _start(settings: Settings, fleet: Fleet, supervisor: Supervisor, end: thread
         start(
             _tidegate("processor", "processor", *on_kafka),
             _tidegate("alerts", "alerts", *on_kafka),
-            _tidegate("console", "console", *on_kafka, "--port", settings.port),
+            _tidegate("console", "console", *on_kafka, "--port", settings.port, "--login-link"),
             _tidegate("agent", "agent", "run", "--config", agent_file, "--metrics-port", 0),
         )
         start(_tidegate("devices", *fleet.command(directory, mqtt_port), may_end=fleet.ends))
@@ -299,8 +300,15 @@ def _announce(
         console.print(f"\n{fleet.note}")
     console.print(f"\nLogs and data are in {settings.directory}.")
     console.print("How it goes: tidegate status" + _dir_option(settings.directory))
-    console.print(f"\n[bold]The page is at http://127.0.0.1:{settings.port}/[/]   Ctrl-C ends everything.")
+    console.print(f"\n[bold]The page is at {_page(settings, supervisor)}[/]   Ctrl-C ends everything.")
     sys.stdout.flush()
+
+
+def _page(settings: Settings, supervisor: Supervisor) -> str:
+    """The page's address; with it the one-time link that the console of this start has printed."""
+    console = next(service for service in supervisor.services if service.name == "console")
+    links = re.findall(r"https?://\S+/login#\S+", console.log.read_text("utf-8", "replace"))
+    return links[-1] if links else f"http://127.0.0.1:{settings.port}/"
 
 
 def _dir_option(directory: Path) -> str:

@@ -74,12 +74,14 @@ GROUP_CHECKPOINTS = Topic(
     "engine.group-checkpoints", "the rows of groups and escalations", "kind and name", None,
     extra={"segment.bytes": str(16 * 2**20)},
 )  # fmt: skip
+ACCOUNTS = Topic("console.accounts", "who may use the console", "kind and name", None, partitions=1)
+AUDIT = Topic("console.audit", "what was asked of consoles, and by whom", "user", 365, partitions=1)
 MARKS = Topic("engine.marks", "side inputs and where they took effect", "kind and name", 30)
 
 CATALOGUE: tuple[Topic, ...] = (
     FRAMES, RETRY, DEAD_LETTERS, EVENTS, ALERTS, ALERT_LOG, ALERT_GROUPS, COMMANDS, NOTIFICATIONS,
     SCHEMAS, DESIRED, REPORTED, DEVICES, FENCES, RULES, POLICIES, SILENCES, FEEDBACK, CHECKPOINTS,
-    ALERT_CHECKPOINTS, ALERT_MEMBERS, GROUP_CHECKPOINTS, MARKS,
+    ALERT_CHECKPOINTS, ALERT_MEMBERS, GROUP_CHECKPOINTS, MARKS, ACCOUNTS, AUDIT,
 )  # fmt: skip
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in CATALOGUE}
 

@@ -20,6 +20,7 @@ from tidegate_protocols.registry import RULE
 from tidegate_protocols.topics import POLICIES, RULES
 
 from tests.browser import town
+from tests.support.console import admin_of, person
 from tests.support.fleet import announce, register, send
 from tests.support.kafka import KafkaNode, produce
 from tests.support.service import Service, Services, services
@@ -51,7 +52,9 @@ class Stack:
         self.url = f"http://127.0.0.1:{port}"
         self.processor = group.add("processor", "processor", "--bootstrap", bootstrap)
         self.alerts = group.add("alerts", "alerts", "--bootstrap", bootstrap)
-        self.console: Service = group.add("console", "console", "--bootstrap", bootstrap, "--port", port)
+        self.console: Service = group.add(
+            "console", "console", "--bootstrap", bootstrap, "--port", port, "--login-link"
+        )
         self._walkers = town.walkers(VANS)
         self._begin_s = int(time.time()) - HISTORY_S
         self._steps = 0
@@ -67,6 +70,12 @@ class Stack:
         self.drive(HISTORY_S // STEP_S)
         with ThreadPoolExecutor() as pool:  # the processor compiles first where its sources are new
             list(pool.map(lambda service: service.start(timeout=_START_S), (self.processor, self.alerts, self.console)))
+        admin = admin_of(self.console)
+        self.http = person(admin, "operator", "operator")
+        self.okafor = person(admin, "okafor", "operator", "M. Okafor")
+        self.cookies = [
+            {"name": cookie.name, "value": cookie.value, "url": self.url} for cookie in self.http.cookies.jar
+        ]
         self._driving.start()
         return self
 
@@ -159,6 +168,7 @@ def browser() -> Iterator[Browser]:
 def context(browser: Browser, stack: Stack) -> Iterator[BrowserContext]:
     """A fresh profile on a laptop's screen, in light colours."""
     made = browser.new_context(base_url=stack.url, viewport={"width": 1440, "height": 900}, color_scheme="light")
+    made.add_cookies(stack.cookies)
     yield made
     made.close()
 

@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Callable
 
-import httpx
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from tests.browser import town
@@ -23,7 +22,7 @@ def alert_of(stack: Stack, device: str, wanted: Callable[[dict[str, object]], bo
     """The id of the alert that the server has for a device, once it is as wanted."""
 
     def found() -> str | None:
-        alerts = httpx.get(f"{stack.url}/api/v1/alerts", params={"device": device}).json()
+        alerts = stack.http.get("/api/v1/alerts", params={"device": device}).json()["alerts"]
         return next((alert["id"] for alert in alerts if wanted(alert)), None)
 
     return str(until(found, 30, f"an alert of {device}"))
@@ -140,8 +139,8 @@ def test_the_one_who_came_second_is_told(stack: Stack, page: Page, context: Brow
     context.set_offline(True)
     row(page, "TRK-race").get_by_role("button", name="Acknowledge").click()
     expect(row(page, "TRK-race")).to_contain_text("queued")
-    body = {"action": "resolve", "who": "M. Okafor", "id": f"race-{time.time_ns()}"}
-    httpx.post(f"{stack.url}/api/v1/alerts/{alert}/commands", json=body).raise_for_status()
+    body = {"action": "resolve", "id": f"race-{time.time_ns()}"}
+    stack.okafor.post(f"/api/v1/alerts/{alert}/commands", json=body).raise_for_status()
     alert_of(stack, "TRK-race", state_is("resolved", "M. Okafor"))
     context.set_offline(False)
     expect(page.get_by_role("status").filter(has_text="Not saved")).to_contain_text("M. Okafor")
@@ -186,7 +185,7 @@ def test_after_the_console_restarts_the_page_catches_up_exactly(stack: Stack, pa
         expect(row(page, device)).to_have_count(1)
     assert not [url for url in requests if url.endswith("/snapshot")], "it resumed, and did not begin anew"
     # Nothing missed and nothing doubled: what the page lists is what the server has.
-    alerts = httpx.get(f"{stack.url}/api/v1/alerts").json()
+    alerts = stack.http.get("/api/v1/alerts").json()["alerts"]
     standing = {alert["id"] for alert in alerts if alert["state"] != "resolved"}
     rows = page.locator("[data-alert]")
     expect(rows).to_have_count(len(standing))

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 from tidegate_cloud.console import assets
@@ -39,6 +38,7 @@ def screens(browser: Browser, stack: Stack) -> Iterator[Any]:
         context = browser.new_context(
             base_url=stack.url, viewport=size, color_scheme=theme, reduced_motion="reduce", has_touch=size is _PHONE
         )
+        context.add_cookies(stack.cookies)
         contexts.append(context)
         return context.new_page()
 
@@ -116,7 +116,7 @@ def test_the_map_draws_and_no_cluster_hides_who_alerts(screens: Any, stack: Stac
     page.get_by_role("button", name="Zoom out").click(click_count=3)
     # What WebGL drew, by the map's own account: every standing alert, apart from and above the clusters.
     expect(page.locator(".mapwrap > .mapbox")).to_have_attribute("data-clusters", re.compile(r"^[1-9]"))
-    alerts = httpx.get(f"{stack.url}/api/v1/alerts").json()
+    alerts = stack.http.get("/api/v1/alerts").json()["alerts"]
     alerting_devices = {alert["device"] for alert in alerts if alert["state"] in ("open", "acknowledged")}
     expect(page.locator(".mapwrap > .mapbox")).to_have_attribute("data-alerts", str(len(alerting_devices)))
     assert not problems, problems
@@ -133,7 +133,7 @@ def test_nothing_is_fetched_from_elsewhere(screens: Any, stack: Stack, alerting:
 
 def test_pictures_for_the_docs(screens: Any, stack: Stack) -> None:
     """The map with an open alert, and the same alert acknowledged. Kept where TIDEGATE_SCREENSHOTS=1."""
-    for alert in httpx.get(f"{stack.url}/api/v1/alerts").json():
+    for alert in stack.http.get("/api/v1/alerts").json()["alerts"]:
         if alert["state"] != "resolved":  # what other tests left behind
             command(stack, alert["id"], "resolve")
     stack.visit("TRK-204", town.crossing(5, 1), start_m=town.crossing(5, 4), warming=8.2)
@@ -158,8 +158,8 @@ def test_pictures_for_the_docs(screens: Any, stack: Stack) -> None:
 
 
 def command(stack: Stack, alert: str, action: str) -> None:
-    body = {"action": action, "who": "M. Okafor", "id": f"{action}-{alert}"}
-    httpx.post(f"{stack.url}/api/v1/alerts/{alert}/commands", json=body).raise_for_status()
+    body = {"action": action, "id": f"{action}-{alert}"}
+    stack.okafor.post(f"/api/v1/alerts/{alert}/commands", json=body).raise_for_status()
 
 
 def picture(page: Page, name: str) -> None:

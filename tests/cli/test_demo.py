@@ -5,22 +5,24 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tidegate_cli.demo_fleet import busiest_places
 from tidegate_cli.supervisor import RunFile, end_leftovers, is_alive, read_run_file
 from tidegate_cloud.broker import free_port
 from tidegate_sim.records import Record
 
+from tests.support.console import session_by
 from tests.support.wait import until
 
 pytestmark = pytest.mark.timeout(600)
@@ -32,6 +34,7 @@ class Demo:
     def __init__(self, directory: Path, *arguments: object) -> None:
         self.directory = directory
         self.port = free_port()
+        self._session: httpx.Client | None = None
         self._log = directory.with_suffix(f".{time.monotonic_ns()}.out")
         command = [
             sys.executable,
@@ -70,8 +73,12 @@ class Demo:
         return self
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
-            return json.loads(answer.read())
+        if self._session is None:
+            address, secret = re.findall(r"The page is at (\S+)/login#(\S+)", self.output)[-1]
+            self._session = session_by(address, secret)
+        answer = self._session.get(path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
 
     def interrupt(self) -> int:
         self.process.send_signal(signal.SIGINT)

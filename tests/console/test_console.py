@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from click.testing import CliRunner
+from tidegate_cloud.console.users import users
 from tidegate_protocols.alerts import ALERT, TRANSITION
 from tidegate_protocols.events import EVENT, Event
 from tidegate_protocols.ids import partition_of
@@ -21,11 +23,10 @@ from tidegate_protocols.topics import ALERT_LOG, ALERTS, COMMANDS, DEVICE_PARTIT
 
 from tests.support import fleet
 from tests.support.alerts import an_event
+from tests.support.console import admin_of, person, session_by
 from tests.support.kafka import KafkaNode, consume_all, newest_by_key, produce
 from tests.support.service import Service, Services, services
 from tests.support.wait import until
-
-MINE = {"who": "Ines"}
 
 
 class Console:
@@ -33,21 +34,23 @@ class Console:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.url = next(word for word in service.output().split() if word.startswith("http://")).rstrip(",")
-        self.http = httpx.Client(base_url=self.url, timeout=30)
+        self.admin = admin_of(service)
+        self.url = str(self.admin.base_url)
+        self.people = {name: person(self.admin, name.lower(), "operator", name) for name in ("Ines", "Mo")}
+        self.http = self.people["Ines"]
 
     def get(self, path: str, **query: Any) -> Any:
         answer = self.http.get(path, params=query)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def command(self, alert: str, action: str, name: str, **more: Any) -> httpx.Response:
-        body = {"action": action, "id": name} | MINE | more
-        return self.http.post(f"/api/v1/alerts/{alert}/commands", json=body)
+    def command(self, alert: str, action: str, name: str, *, who: str = "Ines", **more: Any) -> httpx.Response:
+        body = {"action": action, "id": name} | more
+        return self.people[who].post(f"/api/v1/alerts/{alert}/commands", json=body)
 
     def alerts(self, *devices: str) -> list[dict[str, Any]]:
         """Alerts of these devices."""
-        return [alert for alert in self.get("/api/v1/alerts") if alert["device"] in devices]
+        return [alert for alert in self.get("/api/v1/alerts", limit=1000)["alerts"] if alert["device"] in devices]
 
     def only(self, device: str) -> dict[str, Any]:
         """The one alert that a device has, once it is there."""
@@ -59,11 +62,11 @@ class Console:
 class Stream:
     """A client of the stream, reading in a thread until it is closed."""
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(self, console: Console, token: str | None) -> None:
         self.events: list[tuple[str, Any, str]] = []
         self.ended = threading.Event()
-        self._client = httpx.Client(timeout=None)
-        self._thread = threading.Thread(target=self._read, args=(url, token), daemon=True)
+        self._client = httpx.Client(timeout=None, cookies=console.http.cookies)
+        self._thread = threading.Thread(target=self._read, args=(console.url, token), daemon=True)
         self._closing = False
         self._thread.start()
 
@@ -104,7 +107,7 @@ class Stream:
 
 @contextmanager
 def following(console: Console, token: str | None = None) -> Iterator[Stream]:
-    stream = Stream(console.url, token)
+    stream = Stream(console, token)
     until(lambda: stream.of("health"), what="a sign of life on the stream")
     try:
         yield stream
@@ -112,12 +115,21 @@ def following(console: Console, token: str | None = None) -> Iterator[Stream]:
         stream.close()
 
 
+def session_of(url: str, secret: str) -> httpx.Client | None:
+    try:
+        return session_by(url, secret)
+    except AssertionError:
+        return None
+
+
 def find(kafka: KafkaNode, *events: Event) -> None:
     produce(kafka.bootstrap, EVENTS.name, [(event.device, EVENT.encode(event)) for event in events])
 
 
 def start_console(group: Services, kafka: KafkaNode, name: str, *more: str) -> Console:
-    return Console(group.add(name, "console", "--bootstrap", kafka.bootstrap, "--port", "0", *more).start())
+    return Console(
+        group.add(name, "console", "--bootstrap", kafka.bootstrap, "--port", "0", "--login-link", *more).start()
+    )
 
 
 @pytest.fixture
@@ -279,9 +291,9 @@ def test_what_is_wrong_with_a_request_is_said_by_field(stage: Stage):
     kafka, console = stage.kafka, stage.one
     find(kafka, an_event("entered", 1, device="odd"))
     name = console.only("odd")["id"]
-    good = {"action": "acknowledge", "who": "Ines", "id": "k1"}
+    good = {"action": "acknowledge", "id": "k1"}
     for change, field in [
-        ({"action": "dance"}, "action"), ({"who": ""}, "who"), ({"id": "no spaces"}, "id"), ({"other": 1}, "other"),
+        ({"action": "dance"}, "action"), ({"who": "Mo"}, "who"), ({"id": "no spaces"}, "id"), ({"other": 1}, "other"),
         ({"seen_version": "x"}, "seen_version"), ({"why": "x" * 501}, "why"), ({"action": "snooze"}, "until_us"),
     ]:  # fmt: skip
         answer = console.http.post(f"/api/v1/alerts/{name}/commands", json=good | change)
@@ -351,6 +363,50 @@ def test_a_port_in_use_and_a_kafka_that_is_not_there_are_said_in_a_sentence(stag
     assert "Traceback" not in lost.output()
 
 
+def test_fences_and_rules_are_edited_with_versions_and_what_is_wrong_is_said_by_place(stage: Stage):
+    console, other = stage.one, stage.two
+    ring = [[2.0, 51.0], [2.1, 51.0], [2.1, 51.1], [2.0, 51.0]]
+    area = {"type": "Polygon", "coordinates": [ring]}
+    properties = {"name": "Quay <b>4</b>", "severity": "critical", "alert_on": "enter"}
+    feature = {"type": "Feature", "geometry": area, "properties": properties}
+    with following(console) as page:
+        made = console.http.put("/api/v1/fences/quay-4", json=feature, headers={"if-match": '"0"'})
+        assert (made.status_code, made.headers.get("etag")) == (200, '"1"'), made.text
+        until(lambda: any("Quay <b>4</b>" in str(fences) for fences in page.of("fences")), what="the fence on the page")
+    assert console.http.put("/api/v1/fences/quay-4", json=feature, headers={"if-match": '"0"'}).status_code == 412
+    again = console.http.put("/api/v1/fences/quay-4", json=feature, headers={"if-match": '"1"'}).json()
+    assert (again["properties"]["version"], again["geometry"]) == (2, area)
+    until(lambda: other.http.get("/api/v1/fences/quay-4").headers.get("etag") == '"2"', what="the other console")
+
+    bow = [[0, 0], [1, 1], [1, 0], [0, 1], [0, 0]]
+    for change, place in [
+        ({"geometry": {"type": "Polygon", "coordinates": [bow]}}, "0.5"),
+        ({"geometry": {"type": "Polygon", "coordinates": [ring[:3]]}}, "coordinates[0]"),
+        ({"geometry": None}, "geometry"), ({"properties": {"odd": 1}}, "odd"), ({"type": "Point"}, "Feature"),
+        ({"properties": {"severity": "dire"}}, "severity"),
+    ]:  # fmt: skip
+        for method, path in (("PUT", "/api/v1/fences/bad"), ("POST", "/api/v1/fences/check")):
+            answer = console.http.request(method, path, json=feature | change)
+            assert answer.status_code == 422, (change, answer.text)
+            assert place in answer.json()["detail"], answer.text
+    assert console.http.get("/api/v1/fences/bad").status_code == 404
+    assert console.http.post("/api/v1/fences/check", json=feature).json()["geometry"] == area
+    for odd in ([], "x", [1]):
+        assert console.http.put("/api/v1/fences/bad", json=odd).status_code == 422
+    assert console.http.put("/api/v1/fences/quay-4", json=feature, headers={"if-match": "x"}).status_code == 422
+
+    rule = {"name": "Cold chain", "channel": "cargo", "high": 7.0, "severity": "critical"}
+    assert console.http.put("/api/v1/rules/cold", json=rule).json()["version"] == 1
+    assert console.http.put("/api/v1/rules/cold", json=rule | {"high": "hot"}).status_code == 422
+    assert [each["id"] for each in console.get("/api/v1/rules")["rules"]] == ["cold"]
+    assert console.http.put("/api/v1/devices/TRK-9", json={"name": "Truck nine", "group": "Hazmat"}).status_code == 200
+    until(lambda: console.http.get("/api/v1/devices/TRK-9").json().get("name") == "Truck nine")
+    assert console.http.put("/api/v1/devices/no%20spaces", json={}).status_code == 422
+    for path in ("fences/quay-4", "rules/cold", "devices/TRK-9"):
+        assert console.http.delete(f"/api/v1/{path}").status_code == 204
+        assert console.http.delete(f"/api/v1/{path}").status_code == 404
+
+
 def test_when_the_topic_was_made_anew_pages_are_told_to_reload_and_see_what_is_there_now(stage: Stage):
     """The last one: nothing is left afterwards."""
     kafka, console = stage.kafka, stage.one
@@ -358,12 +414,17 @@ def test_when_the_topic_was_made_anew_pages_are_told_to_reload_and_see_what_is_t
     console.only("ferry")
     token = console.get("/api/v1/snapshot")["resume"]
     stage.engine.kill()
-    stream = Stream(console.url, token)
+    stream = Stream(console, token)
     until(lambda: stream.of("health"))
     kafka.refresh_topics()
     assert stream.ended.wait(30), "the stream goes on although the topic is gone"
     assert stream.events[-1][0] == "reload"
-    until(lambda: console.get("/api/v1/alerts") == [], what="the console to forget the alerts of the old topic")
-    late = Stream(console.url, token)
+    # Accounts went with the topics: the command makes the next first person.
+    made = CliRunner().invoke(users, ["add", "next", "--role", "admin", "--bootstrap", kafka.bootstrap])
+    assert made.exit_code == 0, made.output
+    secret = made.output.strip().removeprefix("/login#")
+    console.http = until(lambda: session_of(console.url, secret), what="the link to be good")
+    until(lambda: console.get("/api/v1/alerts")["alerts"] == [], what="the console to forget the old topic's alerts")
+    late = Stream(console, token)
     assert late.ended.wait(10)
     assert [name for name, _, _ in late.events] == ["reload"]

@@ -99,7 +99,7 @@ def load(kind: Kind, path: Path) -> list[Record]:
         where = f"{path}, entry {number}"
         if isinstance(entry, dict) and isinstance(entry.get("id"), str):
             where += f" ({entry['id']})"
-        record = _record(kind, entry, where)
+        record = record_of(kind, entry, where)
         if record.id in seen:
             raise BadInput(f"{record.id!r} is there twice", where=where)
         seen.add(record.id)
@@ -109,7 +109,8 @@ def load(kind: Kind, path: Path) -> list[Record]:
     return records
 
 
-def _record(kind: Kind, entry: Any, where: str) -> Record:
+def record_of(kind: Kind, entry: Any, where: str) -> Record:
+    """The record that an object's fields make. Raises BadInput naming the place and the field."""
     if not isinstance(entry, dict):
         raise BadInput("not an object", where=where)
     unknown = set(entry) - set(kind.codec.kind.__struct_fields__)

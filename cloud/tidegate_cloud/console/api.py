@@ -10,14 +10,18 @@ from litestar import Request, Response, get, post
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
-from tidegate_protocols.alerts import Alert, AlertState, Command
+from tidegate_protocols.alerts import Alert, AlertState, Command, Severity
+from tidegate_protocols.errors import BadInput
 
 from .commands import NotRecorded
 from .history import HOUR_US, decimate
+from .listing import Filter
+from .security.gate import NOBODY, identity
 from .service import ConsoleService
 from .views import (
     Accepted,
     AlertDetail,
+    AlertPage,
     CommandBody,
     DeviceView,
     Health,
@@ -29,7 +33,9 @@ from .views import (
 )
 
 _JSON = "application/json"
+READ = {"needs": "read"}
 _RESOLVED_SHOWN = 500
+_UNRESOLVED_SHOWN = 2_000
 _PROBLEMS = {
     404: ResponseSpec(Problem, description="There is no such thing"),
     409: ResponseSpec(Problem, description="It is over already"),
@@ -42,23 +48,25 @@ def _json(body: bytes) -> Response[bytes]:
     return Response(body, media_type=_JSON, headers={"cache-control": "no-store"})
 
 
-@get("/snapshot", responses={200: ResponseSpec(Snapshot)}, sync_to_thread=False)
+@get("/snapshot", opt=READ, responses={200: ResponseSpec(Snapshot)}, sync_to_thread=False)
 def snapshot(console: ConsoleService) -> Response[bytes]:
     """Everything that a page needs to begin, and where the stream goes on.
 
-    Of the resolved alerts the last 500 are here; `/alerts` has all that are kept.
+    Of the alerts that are not resolved the last 2,000 that changed are here, of the resolved ones the last 500;
+    `alerts_complete` says whether the former are all. `/alerts` has every one.
     """
     picture, now_us = console.picture, console.clock.now_us()
-    alerts = list(picture.selected())
-    shown = [alert for alert in alerts if alert.state != "resolved"]
-    shown += [alert for alert in alerts if alert.state == "resolved"][:_RESOLVED_SHOWN]
+    unresolved = picture.alerts.page(Filter(states=frozenset({"open", "acknowledged", "snoozed"})), _UNRESOLVED_SHOWN)
+    resolved = picture.alerts.page(Filter(states=frozenset({"resolved"})), _RESOLVED_SHOWN)
     return _json(
         encode(
             {
                 "server_us": now_us,
                 "resume": picture.token(now_us // 1_000_000),
                 "devices": msgspec.Raw(picture.devices()),
-                "alerts": shown,
+                "alerts": unresolved.alerts + resolved.alerts,
+                "alert_counts": picture.alerts.counts(),
+                "alerts_complete": not unresolved.next,
                 "fences": msgspec.Raw(picture.fences),
                 "rules": picture.rules,
                 "health": console.health(),
@@ -67,13 +75,18 @@ def snapshot(console: ConsoleService) -> Response[bytes]:
     )
 
 
-@get("/devices", responses={200: ResponseSpec(list[DeviceView])}, sync_to_thread=False)
+@get("/devices", opt=READ, responses={200: ResponseSpec(list[DeviceView])}, sync_to_thread=False)
 def devices(console: ConsoleService) -> Response[bytes]:
     """Every device as it was last heard."""
     return _json(console.picture.devices())
 
 
-@get("/devices/{device:str}", responses={200: ResponseSpec(DeviceView), 404: _PROBLEMS[404]}, sync_to_thread=False)
+@get(
+    "/devices/{device:str}",
+    opt=READ,
+    responses={200: ResponseSpec(DeviceView), 404: _PROBLEMS[404]},
+    sync_to_thread=False,
+)
 def device_by_id(console: ConsoleService, device: str) -> Response[bytes]:
     """One device as it was last heard."""
     found = console.picture.device(device)
@@ -82,7 +95,7 @@ def device_by_id(console: ConsoleService, device: str) -> Response[bytes]:
     return _json(found)
 
 
-@get("/devices/{device:str}/series", responses={404: _PROBLEMS[404], 422: _PROBLEMS[422]})
+@get("/devices/{device:str}/series", opt=READ, responses={404: _PROBLEMS[404], 422: _PROBLEMS[422]})
 async def series(
     console: ConsoleService,
     device: str,
@@ -107,17 +120,37 @@ async def series(
     return SeriesView(device, channel, found.unit, ts_us.tolist(), shown, found.since_us)
 
 
-@get("/alerts", sync_to_thread=False)
+@get("/alerts", opt=READ, responses={422: _PROBLEMS[422]}, sync_to_thread=False)
 def alerts(
     console: ConsoleService,
-    alert_state: Annotated[AlertState | None, Parameter(query="state")] = None,
-    device: str | None = None,
-) -> list[Alert]:
-    """Alerts, the last changed first; only those in a state, or of a device."""
-    return list(console.picture.selected(alert_state, device))
+    alert_state: Annotated[list[AlertState] | None, Parameter(query="state")] = None,
+    severity: list[Severity] | None = None,
+    device: str = "",
+    rule: str = "",
+    kind: str = "",
+    group: str = "",
+    text: Annotated[str, Parameter(query="q", max_length=200)] = "",
+    since_us: int | None = None,
+    until_us: int | None = None,
+    limit: Annotated[int, Parameter(ge=1, le=1000)] = 200,
+    after: Annotated[str, Parameter(max_length=100)] = "",
+) -> AlertPage:
+    """Alerts, the last changed first, a page at a time.
+
+    `state` and `severity` may be there more than once; `q` is looked for in title, device, subject and rule; `since_us`
+    and `until_us` are about when it was opened. `after` is the page before's `next`.
+    """
+    wanted = Filter(
+        frozenset(alert_state or ()), frozenset(severity or ()), device, rule, kind, group, text, since_us, until_us
+    )
+    try:
+        page = console.picture.alerts.page(wanted, limit, after)
+    except BadInput as error:
+        raise HTTPException(str(error), status_code=422) from None
+    return AlertPage(page.alerts, page.next, page.total, console.picture.alerts.counts())
 
 
-@get("/alerts/{alert:str}", responses={404: _PROBLEMS[404]}, sync_to_thread=False)
+@get("/alerts/{alert:str}", opt=READ, responses={404: _PROBLEMS[404]}, sync_to_thread=False)
 def alert_by_id(console: ConsoleService, alert: str) -> AlertDetail:
     """One alert with what happened to it, oldest first. The console remembers the log of the last 7 days."""
     found = _alert(console, alert)
@@ -125,14 +158,16 @@ def alert_by_id(console: ConsoleService, alert: str) -> AlertDetail:
     return AlertDetail(**msgspec.structs.asdict(found), transitions=transitions, transitions_complete=complete)
 
 
-@post("/alerts/{alert:str}/commands", status_code=202, responses=_PROBLEMS)
-async def command(console: ConsoleService, alert: str, data: CommandBody) -> Accepted:
+@post("/alerts/{alert:str}/commands", opt={"needs": "act"}, status_code=202, responses=_PROBLEMS)
+async def command(console: ConsoleService, request: Request[Any, Any, Any], alert: str, data: CommandBody) -> Accepted:
     """Ask something of an alert. Answered once Kafka has it for good.
 
-    The alert engine decides: what became of it is on the stream, as `alert`, or as `refused` with the reason. `who` is
-    taken at its word. Asking again under the same `id` changes nothing.
+    The alert engine decides: what became of it is on the stream, as `alert`, or as `refused` with the reason. Who asks
+    is whoever is logged in. Asking again under the same `id` changes nothing.
     """
     found = _alert(console, alert)
+    who = identity(request.scope)
+    assert who is not None
     if data.action == "snooze" and data.until_us is None:
         raise HTTPException("until_us: a snooze needs the time until which it lasts", status_code=422)
     if (
@@ -143,7 +178,7 @@ async def command(console: ConsoleService, alert: str, data: CommandBody) -> Acc
         by = f" by {found.who}" if found.who else ""
         raise HTTPException(f"it is resolved{by} already", status_code=409)
     asked = Command(
-        id=data.id, device=found.device, alert=alert, action=data.action, who=data.who, why=data.why,
+        id=data.id, device=found.device, alert=alert, action=data.action, who=who.who, why=data.why,
         until_us=data.until_us, seen_version=data.seen_version,
     )  # fmt: skip
     try:
@@ -155,12 +190,10 @@ async def command(console: ConsoleService, alert: str, data: CommandBody) -> Acc
     return Accepted(data.id)
 
 
-@get("/status", sync_to_thread=False)
+@get("/status", opt=READ, sync_to_thread=False)
 def status(console: ConsoleService) -> Status:
     """The console about itself."""
-    states: dict[str, int] = {}
-    for found in console.picture.alerts.values():
-        states[found.state] = states.get(found.state, 0) + 1
+    states = {state: sum(by.values()) for state, by in console.picture.alerts.counts().items()}
     return Status(
         server_us=console.clock.now_us(),
         health=console.health(),
@@ -172,7 +205,7 @@ def status(console: ConsoleService) -> Status:
     )
 
 
-@get("/healthz", sync_to_thread=False)
+@get("/healthz", opt={"needs": NOBODY}, sync_to_thread=False)
 def healthz(console: ConsoleService) -> Response[Health]:
     """200 while Kafka is being read, 503 when it is not."""
     health = console.health()

@@ -43,12 +43,12 @@ class Guard:
     """See the module's docstring. `names`: host names besides ``localhost`` under which the console is reached."""
 
     def __init__(self, app: ASGIApp, names: Iterable[str] = ()) -> None:
-        self._app = app
+        self.app = app
         self._names = {"localhost", *(name.lower() for name in names)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != ScopeType.HTTP:
-            await self._app(scope, receive, send)
+        if scope["type"] not in (ScopeType.HTTP, ScopeType.WEBSOCKET):
+            await self.app(scope, receive, send)
             return
 
         async def guarded(message: Message) -> None:
@@ -57,11 +57,16 @@ class Guard:
             await send(message)
 
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        reason = self._refusal(str(scope["method"]), headers)
-        if reason:
+        # The same-origin policy does not hold for WebSockets: any page may open one, with the cookies of this host.
+        method = "WEBSOCKET" if scope["type"] == ScopeType.WEBSOCKET else str(scope["method"])
+        reason = self._refusal(method, headers)
+        if reason and scope["type"] == ScopeType.WEBSOCKET:
+            await receive()
+            await send({"type": "websocket.close", "code": 4403, "reason": reason})
+        elif reason:
             await _forbid(guarded, reason)
         else:
-            await self._app(scope, receive, guarded)
+            await self.app(scope, receive, guarded)
 
     def _refusal(self, method: str, headers: dict[bytes, str]) -> str:
         host = headers.get(b"host", "")

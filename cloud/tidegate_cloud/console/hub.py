@@ -62,12 +62,13 @@ class Client:
     """One client: how far in the log it is, which conflated content it has had, and how it keeps up."""
 
     __slots__ = (
-        "ahead", "backlog", "every_s", "health", "kept_up_since", "moved_at", "pos", "positions_at", "seq", "sink",
-        "waited", "wrote_at",
+        "ahead", "backlog", "every_s", "good", "health", "kept_up_since", "moved_at", "pos", "positions_at", "seq",
+        "sink", "waited", "wrote_at",
     )  # fmt: skip
 
-    def __init__(self, sink: Sink, pos: int, seq: int) -> None:
+    def __init__(self, sink: Sink, pos: int, seq: int, good: Callable[[], bool]) -> None:
         self.sink = sink
+        self.good = good  # whether it may still be served
         self.pos = pos
         self.seq = seq
         self.health = -1
@@ -157,6 +158,9 @@ class Hub:
         """A new word on health, JSON."""
         self._health = Event("health", data)
         self._health_no += 1
+        for client in [client for client in self._clients if not client.good()]:
+            self.leave(client)
+            client.sink.end()
         self._kick()
 
     def close(self) -> None:
@@ -169,11 +173,14 @@ class Hub:
             if task is not None:
                 task.cancel()
 
-    def join(self, token: Token | None, sink: Sink) -> Client:
-        """Serve a client from where its token stands, else from now on. Raises Full before anything is written."""
+    def join(self, token: Token | None, sink: Sink, good: Callable[[], bool] = lambda: True) -> Client:
+        """Serve a client from where its token stands, else from now on, for as long as `good` says so.
+
+        Raises Full before anything is written.
+        """
         if len(self._clients) >= self._clients_max or self._closed:
             raise Full
-        client = Client(sink, self._end, 0)
+        client = Client(sink, self._end, 0, good)
         try:
             if token is not None:
                 client.backlog = self.picture.missed(token, self._now_s())[::-1]
@@ -192,14 +199,21 @@ class Hub:
         """The client has gone."""
         self._clients.pop(client, None)
 
-    async def serve(self, token: Token | None, send: Send, format: Format = as_sse, hello: Any = HELLO) -> None:
+    async def serve(
+        self,
+        token: Token | None,
+        send: Send,
+        format: Format = as_sse,
+        hello: Any = HELLO,
+        good: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Serve one client through `send`, which returns once the client can take more, until it falls behind or the
         console ends; cancel it when the client goes. Raises Full, before anything is sent.
         """
         sink = QueueSink(format, asyncio.current_task())
         if hello:
             sink.write(hello)
-        client = self.join(token, sink)
+        client = self.join(token, sink, good)
         try:
             while (data := await sink.take()) is not None:
                 await send(data)

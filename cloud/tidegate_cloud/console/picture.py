@@ -13,13 +13,13 @@ Two kinds of content:
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tidegate_protocols.alerts import Alert, Transition
 from tidegate_protocols.topics import DEVICE_PARTITIONS
 
 from . import tokens
+from .listing import Listing
 from .tokens import Token
 from .views import RuleView, encode
 
@@ -102,7 +102,7 @@ class Picture:
     def _begin(self, topic_id: bytes) -> None:
         self.topic_id = topic_id
         self.offsets = [0] * DEVICE_PARTITIONS
-        self.alerts: dict[str, Alert] = {}
+        self.alerts = Listing()
         self.changes: deque[Change] = deque()
         self._floor = [0] * DEVICE_PARTITIONS  # the changes from here on are all kept
         self._transitions: deque[Transition] = deque()
@@ -173,15 +173,6 @@ class Picture:
     def device_count(self) -> int:
         return len(self._devices)
 
-    def selected(self, state: str | None = None, device: str | None = None) -> Iterator[Alert]:
-        """Alerts in a state, of a device; the last changed first."""
-        chosen = (
-            alert
-            for alert in self.alerts.values()
-            if (state is None or alert.state == state) and (device is None or alert.device == device)
-        )
-        return iter(sorted(chosen, key=lambda alert: (-alert.changed_us, alert.id)))
-
     def transitions(self, alert: Alert) -> tuple[list[Transition], bool]:
         """What happened to an alert, oldest first, and whether that is all."""
         lines = self._of_alert.get(alert.id, [])
@@ -195,10 +186,10 @@ class Picture:
     def _alert(self, record: AlertRecord) -> Change:
         self.offsets[record.partition] = record.offset + 1
         if record.alert is None:
-            self.alerts.pop(record.id, None)
+            self.alerts.remove(record.id)
             change = Change(record.partition, record.offset, "alert-removed", encode({"id": record.id}))
         else:
-            self.alerts[record.id] = record.alert
+            self.alerts.put(record.alert)
             change = Change(record.partition, record.offset, "alert", encode(record.alert))
         self.changes.append(change)
         if len(self.changes) > self._changes_max:

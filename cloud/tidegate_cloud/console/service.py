@@ -14,9 +14,16 @@ from .commands import Commander
 from .history import BUDGET, History
 from .hub import Hub
 from .picture import Delta, Picture
+from .registry import Registry
+from .security.accounts import Accounts
+from .security.audit import Audit
+from .security.gate import identity
+from .security.limits import Failures
+from .security.passwords import Hashing
 from .tail import Tail
 from .tokens import PROCESS_SIZE
 from .views import Health, encode
+from .writer import Writer
 
 _HEALTH_S = 1.0
 _SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 15.0, 60.0, 600.0)
@@ -30,7 +37,7 @@ class ConsoleService:
 
     def __init__(self, bootstrap: str, *, history_budget: int = BUDGET, clock: Clock | None = None) -> None:
         self.clock = clock or SystemClock()
-        self.registry = CollectorRegistry()
+        self.metrics = CollectorRegistry()
         self.history = History(history_budget)
         self.history_budget = history_budget
         self.picture = Picture(os.urandom(PROCESS_SIZE))
@@ -38,11 +45,17 @@ class ConsoleService:
             "tidegate_console_reading_to_page_seconds",
             "From the newest reading of a positions event to its being sent",
             buckets=_SECONDS,
-            registry=self.registry,
+            registry=self.metrics,
         )
         self.hub = Hub(self.picture, self.clock, observe=shown.observe)
         self.commander = Commander(bootstrap)
-        self.tail = Tail(bootstrap, self.history, self._publish, self.clock)
+        self.writer = Writer(bootstrap, self.clock)
+        self.accounts = Accounts(self.writer, self.clock)
+        self.registry = Registry(self.writer)
+        self.audit = Audit(bootstrap)
+        self.failures = Failures()
+        self.hashing = Hashing()
+        self.tail = Tail(bootstrap, self.history, self._publish, self.clock, self.accounts, self.audit, self.registry)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pulse: asyncio.Task[None] | None = None
         self._gauge("clients", "Clients of the stream", lambda: self.hub.clients)
@@ -68,7 +81,13 @@ class ConsoleService:
             self._pulse.cancel()
             await asyncio.gather(self._pulse, return_exceptions=True)
         await asyncio.to_thread(self.tail.stop)
-        await asyncio.to_thread(self.commander.close)
+        for client in (self.commander, self.writer, self.audit):
+            await asyncio.to_thread(client.close)
+
+    def while_good(self, scope: object) -> Callable[[], bool]:
+        """Whether whoever asked is still welcome: streams outlive sessions."""
+        who = identity(scope)
+        return lambda: who is not None and self.accounts.is_good(who)
 
     def health(self) -> Health:
         """How things stand now."""
@@ -103,4 +122,4 @@ class ConsoleService:
             taken()  # the loop has ended: nobody is left to tell
 
     def _gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
-        Gauge(f"tidegate_console_{name}", text, registry=self.registry).set_function(value)
+        Gauge(f"tidegate_console_{name}", text, registry=self.metrics).set_function(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from litestar import Request
@@ -31,7 +32,7 @@ _HEAD = (
 )
 
 
-async def serve(hub: Hub, scope: Scope, receive: Receive, send: Send) -> None:
+async def serve(hub: Hub, scope: Scope, receive: Receive, send: Send, good: Callable[[], bool] = lambda: True) -> None:
     """One client of the stream, from its request until it goes or is closed."""
     request: Request[object, object, State] = Request(scope, receive, send)
     if request.method != "GET":
@@ -46,17 +47,19 @@ async def serve(hub: Hub, scope: Scope, receive: Receive, send: Send) -> None:
     transport: Any = (scope.get("extensions") or {}).get(TRANSPORT)
     try:
         if transport is not None:
-            await _direct(hub, token, transport, receive)
+            await _direct(hub, token, transport, receive, good)
         else:
-            await _through(hub, token, receive, send)
+            await _through(hub, token, receive, send, good)
     except Full:
         await plain(send, 503, "there are too many readers of the stream; try again later")
 
 
-async def _direct(hub: Hub, token: Token | None, transport: asyncio.Transport, receive: Receive) -> None:
+async def _direct(
+    hub: Hub, token: Token | None, transport: asyncio.Transport, receive: Receive, good: Callable[[], bool]
+) -> None:
     """Straight to the connection. The response has no length: it ends when the connection does."""
     sink = StreamSink(transport, _HEAD)
-    client = hub.join(token, sink)
+    client = hub.join(token, sink, good)
     sink.write(b"")  # the head, if nothing has been owed yet
     try:
         while (await receive())["type"] != "http.disconnect":
@@ -65,7 +68,7 @@ async def _direct(hub: Hub, token: Token | None, transport: asyncio.Transport, r
         hub.leave(client)
 
 
-async def _through(hub: Hub, token: Token | None, receive: Receive, send: Send) -> None:
+async def _through(hub: Hub, token: Token | None, receive: Receive, send: Send, good: Callable[[], bool]) -> None:
     """By the server's own `send`."""
     started = False
 
@@ -81,7 +84,7 @@ async def _through(hub: Hub, token: Token | None, receive: Receive, send: Send) 
             pass
 
     gone = asyncio.create_task(until_gone())
-    served = asyncio.create_task(hub.serve(token, write))
+    served = asyncio.create_task(hub.serve(token, write, good=good))
     try:
         await asyncio.wait({gone, served}, return_when=asyncio.FIRST_COMPLETED)
         if served.done() and not served.cancelled():

@@ -22,7 +22,18 @@ from tidegate_protocols.errors import BadInput
 from tidegate_protocols.frame import UnknownSchema, decode_frame
 from tidegate_protocols.registry import DEVICE
 from tidegate_protocols.schema import Schema
-from tidegate_protocols.topics import ALERT_LOG, ALERTS, DEVICES, FENCES, FRAMES, RULES, SCHEMAS
+from tidegate_protocols.topics import (
+    ACCOUNTS,
+    ALERT_LOG,
+    ALERTS,
+    AUDIT,
+    BY_NAME,
+    DEVICES,
+    FENCES,
+    FRAMES,
+    RULES,
+    SCHEMAS,
+)
 
 from tidegate_cloud.clock import Clock
 from tidegate_cloud.kafka import Message, Offsets, Part, client_settings, passes, reader, take
@@ -34,11 +45,16 @@ from .lag import Lag
 from .picture import TRANSITIONS_MAX, AlertRecord, Delta
 from .probe import Probe, topic_ids
 from .rates import Rates
+from .registry import KIND_OF_TOPIC, Registry
+from .security import audit as audit_log
+from .security.accounts import Accounts
+from .security.audit import Audit
 from .views import Stage, encode
 
 _log = logging.getLogger(__name__)
 
-_WHOLE = (ALERTS, DEVICES, FENCES, RULES, SCHEMAS)
+_WHOLE = (ALERTS, SCHEMAS, ACCOUNTS, *(BY_NAME[name] for name in KIND_OF_TOPIC))
+_LOGS = (ALERT_LOG, AUDIT)
 _LOG_US = 7 * 24 * HOUR_US
 _FRAMES_AT_ONCE = 500
 _WAIT_S = 0.05
@@ -54,8 +70,20 @@ Publish = Callable[[Delta, Callable[[], None]], None]
 class Tail:
     """See the module's docstring. `failed`: the reason why reading ended for good, when it did."""
 
-    def __init__(self, bootstrap: str, history: History, publish: Publish, clock: Clock) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        history: History,
+        publish: Publish,
+        clock: Clock,
+        accounts: Accounts,
+        audit: Audit,
+        registry: Registry,
+    ) -> None:
         self._bootstrap = bootstrap
+        self._accounts = accounts
+        self._audit = audit
+        self._registry = registry
         self._history = history
         self._publish = publish
         self._clock = clock
@@ -79,6 +107,9 @@ class Tail:
         self._changed: set[str] = set()
         self._newest_us = 0
         self._history.clear()
+        self._accounts.clear()
+        self._audit.clear()
+        self._registry.clear()
 
     def start(self) -> None:
         self._thread.start()
@@ -155,15 +186,16 @@ class Tail:
         """Read the small topics to where they end now."""
         offsets = Offsets(self._bootstrap, "tidegate-console-load")
         whole = [part for topic in _WHOLE for part in parts[topic.name]]
-        log = parts[ALERT_LOG.name]
+        log = [part for topic in _LOGS for part in parts[topic.name]]
         ends = offsets.latest([*whole, *log])
         since_ms = (self._clock.now_us() - _LOG_US) // 1000
         begin = {
             Part(tp.topic, tp.partition): ends[Part(tp.topic, tp.partition)] if tp.offset < 0 else tp.offset
             for tp in consumer.offsets_for_times([TopicPartition(*part, since_ms) for part in log], timeout=_ANSWER_S)
         }
-        most = TRANSITIONS_MAX // len(log)
-        begin = {part: max(offset, ends[part] - most) for part, offset in begin.items()} | dict.fromkeys(whole, 0)
+        most = {ALERT_LOG.name: TRANSITIONS_MAX // ALERT_LOG.partitions, AUDIT.name: audit_log.KEPT}
+        begin = {part: max(offset, ends[part] - most[part.topic]) for part, offset in begin.items()}
+        begin |= dict.fromkeys(whole, 0)
         consumer.assign([TopicPartition(*part, offset) for part, offset in begin.items()])
         left = {part for part, offset in begin.items() if offset < ends[part]}
         while left and not self._stop.is_set():
@@ -214,7 +246,10 @@ class Tail:
         if not self._good(message):
             return
         key, value = (message.key() or b"").decode("utf-8", "replace"), message.value()
+        kind = KIND_OF_TOPIC.get(message.topic())
         try:
+            if kind is not None:
+                self._registry.take(kind, key, value, message.offset())
             match message.topic():
                 case ALERTS.name:
                     alert = None if value is None else ALERT.decode(value)
@@ -230,6 +265,10 @@ class Tail:
                     self._areas.rule(key, value)
                 case SCHEMAS.name:
                     self._schema(value)
+                case ACCOUNTS.name:
+                    self._accounts.take(key, value, message.offset())
+                case AUDIT.name:
+                    self._audit.take(value)
         except BadInput as error:
             place = f"{message.topic()}[{message.partition()}]@{message.offset()}"
             _log.warning("left out: %s", error.at(place))
@@ -281,7 +320,7 @@ def _partitions(consumer: Consumer) -> dict[str, list[Part]]:
     """The partitions of every topic that the console reads. Raises BadInput when one is missing."""
     known = consumer.list_topics(timeout=_ANSWER_S).topics
     found = {}
-    for topic in (*_WHOLE, ALERT_LOG, FRAMES):
+    for topic in (*_WHOLE, *_LOGS, FRAMES):
         if topic.name not in known:
             raise BadInput("the topic does not exist", where=topic.name, hint="`tidegate topics apply` makes it")
         if len(known[topic.name].partitions) != topic.partitions:

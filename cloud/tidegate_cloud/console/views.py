@@ -75,9 +75,22 @@ class Snapshot(Struct):
     resume: str
     devices: list[DeviceView]
     alerts: list[Alert]
+    alert_counts: dict[str, dict[str, int]]
+    alerts_complete: bool
     fences: dict[str, Any]
     rules: list[RuleView]
     health: Health
+
+
+class AlertPage(Struct):
+    """Some alerts; `next` is `after` of the page that follows, "" where there is none. `counts` are of all alerts, by
+    state and severity; `total` is how many the filters let through.
+    """
+
+    alerts: list[Alert]
+    next: str
+    total: int
+    counts: dict[str, dict[str, int]]
 
 
 class AlertDetail(Alert, frozen=True, kw_only=True):
@@ -110,7 +123,6 @@ class Status(Struct, kw_only=True):
     unreadable_frames: int
 
 
-Who = Annotated[str, Meta(min_length=1, max_length=80, description="The person who asks")]
 Why = Annotated[str, Meta(max_length=500)]
 Key = Annotated[
     str, Meta(pattern="^[A-Za-z0-9._:-]{1,64}$", description="Idempotency key: a second command with it does nothing")
@@ -121,7 +133,6 @@ class CommandBody(Struct, forbid_unknown_fields=True):
     """What a person asks of an alert. `snooze` needs `until_us`."""
 
     action: Literal["acknowledge", "resolve", "snooze", "comment", "reopen"]
-    who: Who
     id: Key
     why: Why = ""
     until_us: Annotated[int, Meta(ge=0, le=TS_MAX_US)] | None = None

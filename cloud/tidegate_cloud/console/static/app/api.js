@@ -10,9 +10,18 @@ export class Refused extends Error {
   }
 }
 
+/** What a change must say beside the session's cookie; the server put it where other sites cannot read it. */
+function csrf() {
+  const name = `${location.protocol === "https:" || !location.port ? "tidegate" : `tidegate-${location.port}`}-csrf=`;
+  return document.cookie.split("; ").find((cookie) => cookie.startsWith(name))?.slice(name.length) ?? "";
+}
+
 async function call(path, options = {}) {
   const response = await fetch(BASE + path, { ...options, signal: options.signal ?? AbortSignal.timeout(10_000) });
-  if (response.ok) return response.json();
+  if (response.ok) return response.status === 204 ? null : response.json();
+  if (response.status === 401 && location.pathname !== "/login") {
+    location.assign(`/login?${new URLSearchParams({ next: location.pathname + location.search })}`);
+  }
   let detail = `the server answered ${response.status}`;
   try {
     const body = await response.json();
@@ -28,6 +37,7 @@ const segment = encodeURIComponent;
 export const snapshot = () => call("/snapshot");
 export const streamAddress = (from) => `${BASE}/stream?from=${segment(from)}`;
 export const alertById = (id) => call(`/alerts/${segment(id)}`);
+/** A page of alerts: `{alerts, next, total, counts}`. */
 export const alertsBy = (query) => call(`/alerts?${new URLSearchParams(query)}`);
 export const deviceById = (id) => call(`/devices/${segment(id)}`);
 
@@ -39,13 +49,18 @@ export function series(id, channel, { fromUs, toUs, maxPoints, signal } = {}) {
   return call(`/devices/${segment(id)}/series?${query}`, signal ? { signal } : {});
 }
 
-export function command(alert, body) {
-  return call(`/alerts/${segment(alert)}/commands`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify(body),
+const change = (method, path, body) =>
+  call(path, {
+    method,
+    headers: { "x-csrf-token": csrf(), ...(body === undefined ? {} : { "content-type": "application/json" }) },
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   });
-}
+
+export const command = (alert, body) => change("POST", `/alerts/${segment(alert)}/commands`, body);
+export const session = () => call("/session");
+export const logIn = (body) => change("POST", "/session", body);
+export const logOut = () => change("DELETE", "/session");
+export const setPassword = (password, old = "") => change("PUT", "/session/password", { new: password, old });
 
 /** 32 hex digits; crypto.randomUUID is absent on plain http away from localhost. */
 export function newId() {

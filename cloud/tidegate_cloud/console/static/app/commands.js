@@ -57,7 +57,6 @@ async function send(id, pending) {
     await api.command(id, {
       id: pending.key,
       action: pending.action,
-      who: pending.who,
       why: pending.why,
       seen_version: pending.seenVersion,
     });

@@ -2,6 +2,8 @@
 import { html, render, useEffect } from "./html.js";
 import { start } from "./live.js";
 import { useRoute } from "./router.js";
+import { session } from "./api.js";
+import { change } from "./settings.js";
 import { Shell } from "./shell.js";
 import { AlertPage } from "./pages/alert.js";
 import { AlertsPage } from "./pages/alerts.js";
@@ -38,3 +40,4 @@ function App() {
 
 render(html`<${App} />`, document.getElementById("app"));
 start();
+session().then(({ who }) => change({ name: who }), () => {}); // without a link, nobody can act anyway

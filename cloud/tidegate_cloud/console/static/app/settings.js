@@ -1,7 +1,7 @@
-// What this browser remembers of its reader: a name, the theme, whether single keys act. Nothing else is stored.
+// What this browser remembers of its reader: the theme, whether single keys act. The name is the session's.
 
 const KEY = "tidegate";
-const DEFAULTS = { name: "operator", theme: "auto", keys: true };
+const DEFAULTS = { name: "", theme: "auto", keys: true };
 
 function read() {
   try {
@@ -22,7 +22,7 @@ export function onSettings(listener) {
 export function change(values) {
   Object.assign(settings, values);
   try {
-    localStorage.setItem(KEY, JSON.stringify(settings));
+    localStorage.setItem(KEY, JSON.stringify({ ...settings, name: undefined }));
   } catch {
     // it then lasts as long as the page
   }

@@ -1,4 +1,5 @@
 // Who is acting, which colours, whether single keys act.
+import { logOut } from "./api.js";
 import { html, useEffect, useRef, useState } from "./html.js";
 import { Icon } from "./icons.js";
 import { MENU, useKeys } from "./keys.js";
@@ -20,6 +21,14 @@ export function KeySwitch() {
 
 const initials = (name) =>
   name.split(/\s+/).filter(Boolean).slice(0, 2).map((word) => word[0].toUpperCase()).join("") || "?";
+
+async function leave() {
+  try {
+    await logOut();
+  } finally {
+    location.assign("/login");
+  }
+}
 
 export function Settings({ onHelp }) {
   const { name, theme } = useSettings();
@@ -46,10 +55,8 @@ export function Settings({ onHelp }) {
       ${
         open &&
         html`<div class="menu panel" role="group" aria-label="Settings">
-          <label class="field"><span>Your name, as others see it</span>
-            <input class="inp" value=${name} maxlength="64" autocomplete="name"
-              onChange=${(e) => change({ name: e.target.value.trim() || "operator" })} />
-          </label>
+          <div class="row between"><span>Logged in as <b>${name}</b></span>
+            <button class="btn" onClick=${leave}>Log out</button></div>
           <div class="field"><span id="colours">Colours</span>
             <div class="seg" role="group" aria-labelledby="colours">
               ${["auto", "light", "dark"].map(

@@ -41,7 +41,7 @@ export function AlertsPage({ query }) {
     if (tab[0] !== "resolved" || !state.link.everHeard) return;
     api.alertsBy({ state: "resolved" }).then(
       (answer) => {
-        (Array.isArray(answer) ? answer : answer.alerts).forEach(putAlert);
+        answer.alerts.forEach(putAlert);
         setFailed(null);
       },
       (error) => setFailed(error.message),
