@@ -24,7 +24,7 @@ from confluent_kafka.admin import (
 from tidegate_protocols.errors import BadInput
 from tidegate_protocols.topics import CATALOGUE, Topic
 
-_TIMEOUT_S = 30.0
+_TIMEOUT_S = 120.0
 _POLL_S = 0.05
 _TRY_S = 2.0
 _LAYING_OUT = frozenset(
@@ -161,7 +161,7 @@ def written(client: AdminClient, topics: Sequence[Topic]) -> dict[str, int] | No
 def settle(client: AdminClient, topics: Sequence[Topic] = CATALOGUE) -> None:
     """Wait until every partition can be used: Kafka answers, and says that a topic is created, before it can.
 
-    Raises BadInput when that takes longer than half a minute.
+    Raises BadInput when that takes longer than two minutes.
     """
     deadline = time.monotonic() + _TIMEOUT_S
     while written(client, topics) is None:
