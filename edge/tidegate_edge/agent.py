@@ -60,7 +60,7 @@ class Agent:
         self.uplink = Uplink(
             spool, _kafka(config), clock,
             max_scans=config.batch.max_scans, max_age_s=config.batch.max_age_ms / 1000,
-            framer=Framer(config.batch.codec, config.batch.priors),
+            framer=Framer(config.batch.codec),
         )  # fmt: skip
 
     def _source(self, settings: SourceSettings, config: Config) -> Source:
@@ -130,7 +130,7 @@ class Agent:
                 f"cannot change while the agent runs, from {str(self.spool.directory)!r}",
                 where="agent.data_dir", hint="stop the agent, move the folder, start it",
             )  # fmt: skip
-        Framer(config.batch.codec, config.batch.priors)
+        Framer(config.batch.codec)
         await asyncio.to_thread(check_client, _kafka(config))
 
     async def switch(self, config: Config, step: Callable[[Step], None]) -> None:
@@ -158,7 +158,7 @@ class Agent:
         self.uplink.configure(
             _kafka(config),
             max_scans=config.batch.max_scans, max_age_s=config.batch.max_age_ms / 1000,
-            framer=Framer(config.batch.codec, config.batch.priors),
+            framer=Framer(config.batch.codec),
         )  # fmt: skip
         for label in sorted(labels & wanted.keys()):
             self.sources.add(wanted[label], self._source(wanted[label], config))

@@ -48,14 +48,12 @@ class Kafka(msgspec.Struct, kw_only=True):
 class BatchSettings(msgspec.Struct, kw_only=True):
     """A frame is sent once it has `max_scans`, or its oldest scan has been durable for `max_age_ms`.
 
-    `codec`: how its columns are written; "auto" is the smallest that this machine can write. `priors`: files of what
-    was learnt about schemas (`tidegate frame train`), for frames that are smaller still.
+    `codec`: how its columns are written; "auto" is the smallest that this machine can write.
     """
 
     max_scans: Annotated[int, Meta(ge=1, le=65_536)] = 256
     max_age_ms: Annotated[int, Meta(ge=0, le=60_000)] = 100
     codec: Codec = "auto"
-    priors: list[Text] = []
 
 
 class SpoolSettings(msgspec.Struct, kw_only=True):
@@ -105,6 +103,17 @@ class ReloadSettings(msgspec.Struct, kw_only=True):
 
     watch: bool = True
     probation_s: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
+
+
+class OtaSettings(msgspec.Struct, kw_only=True):
+    """Take configurations over the air. `root`: the root metadata that says whom to trust, installed with the agent.
+
+    `max_bytes`: of files that are kept. `heartbeat_s`: how often the agent says how it is when nothing changes.
+    """
+
+    root: Text
+    max_bytes: Annotated[int, Meta(ge=1 << 16)] = 32 << 20
+    heartbeat_s: Annotated[float, Meta(ge=1, le=86_400)] = 300.0
 
 
 class LimitSettings(msgspec.Struct, kw_only=True):
@@ -202,6 +211,7 @@ class Config(msgspec.Struct, kw_only=True):
     metrics: MetricsSettings = msgspec.field(default_factory=MetricsSettings)
     reload: ReloadSettings = msgspec.field(default_factory=ReloadSettings)
     limits: LimitSettings = msgspec.field(default_factory=LimitSettings)
+    ota: OtaSettings | None = None
 
 
 _Path: TypeAlias = tuple[str | int, ...]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import threading
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,50 @@ def load(
         )
     if report.accepted < report.messages:
         raise click.ClickException(f"{report.messages - report.accepted} messages were not accepted")
+
+
+@sim.command()
+@click.option("--count", type=click.IntRange(1, 100_000), default=100, show_default=True, help="How many agents.")
+@_seed
+@click.option("--dead", default=0.0, help="Share that is never heard.")
+@click.option("--crash", default=0.0, help="Share that restarts over a bad configuration.")
+@click.option("--lie", default=0.0, help="Share that says that a bad one runs well.")
+@click.option("--vanish", default=0.0, help="Share that is never heard again after a bad one.")
+@click.option("--bad-when", default="max_age_ms = 59999", show_default=True, help="Text that makes one a bad one.")
+@click.option("--probation-s", default=10.0, show_default=True, help="How long agents try what they are told.")
+@click.option("--seconds", type=float, default=0.0, help="End after so many seconds; without it, on Ctrl-C.")
+@click.option("--bootstrap", envvar="TIDEGATE_BOOTSTRAP", default="127.0.0.1:9092", show_default=True, help="Kafka.")
+@_json
+def agents(
+    count: int, seed: int, dead: float, crash: float, lie: float, vanish: float, bad_when: str, probation_s: float,
+    seconds: float, bootstrap: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Run agents that take configurations over the air, as real ones do, and fail as real ones do."""
+    from .agents import make_agents
+    from .agents_kafka import AgentsReport, Follow
+
+    if dead + crash + lie + vanish > 1:
+        raise BadInput("the shares are more than all", where="--dead, --crash, --lie, --vanish")
+    shares: dict[Any, float] = {"dead": dead, "crashes": crash, "liar": lie, "vanishes": vanish}
+    follow = Follow(bootstrap, make_agents(count, seed, shares=shares, probation_s=probation_s), bad_when)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with _progress("told") as progress:
+        task = progress.add_task("agents", total=count)
+
+        def show(report: AgentsReport) -> None:
+            words = f"{report.running} run what was pushed, {report.bad} a bad one"
+            progress.update(task, completed=report.told, description=words)
+
+        report = follow.run(seconds, stop, show)
+    if as_json:
+        click.echo(json.dumps(report.as_dict()))
+    else:
+        click.echo(
+            f"{report.told} of {report.agents} agents were told; {report.running} run what was pushed, {report.bad} "
+            f"run a bad one, {report.ever_bad} ever did"
+        )
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
