@@ -28,6 +28,7 @@ from .sources.mqtt import MqttSource
 from .sources.repeats import Sessions
 from .sources.running import Sources
 from .sources.serial import SerialSource as SerialPorts
+from .sources.tls import context_of
 from .spool import Spool
 from .uplink import Uplink
 from .windowing import Windows
@@ -131,6 +132,9 @@ class Agent:
                 where="agent.data_dir", hint="stop the agent, move the folder, start it",
             )  # fmt: skip
         Framer(config.batch.codec)
+        for source in config.source:
+            if isinstance(source, Mqtt) and source.tls is not None:
+                context_of(source.tls, source.label)
         await asyncio.to_thread(check_client, _kafka(config))
 
     async def switch(self, config: Config, step: Callable[[Step], None]) -> None:

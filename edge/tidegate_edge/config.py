@@ -177,8 +177,19 @@ class Subscription(msgspec.Struct, kw_only=True):
     json: JsonMapping | None = None
 
 
+class TlsSettings(msgspec.Struct, kw_only=True):
+    """Files in PEM. Without `ca` the system's authorities count; `cert` and `key` are the agent's own."""
+
+    ca: Text | None = None
+    cert: Text | None = None
+    key: Text | None = None
+
+
 class MqttSource(msgspec.Struct, kw_only=True, tag="mqtt"):
-    """An MQTT broker. `window`: how many messages it sends without an acknowledgement (Mosquitto: 20)."""
+    """An MQTT broker. `window`: how many messages it sends without an acknowledgement (Mosquitto: 20).
+
+    `status_topic`: where the agent says, retained, that it is online; the broker says there when it is not.
+    """
 
     host: Text
     subscribe: Annotated[list[Subscription], Meta(min_length=1)]
@@ -186,6 +197,9 @@ class MqttSource(msgspec.Struct, kw_only=True, tag="mqtt"):
     client_id: Annotated[str, Meta(min_length=1, max_length=65_535)] | None = None
     username: str | None = None
     password: str | None = None
+    tls: TlsSettings | None = None
+    status_topic: Text | None = None
+    max_payload_bytes: Annotated[int, Meta(ge=1024, le=64 << 20)] = 1 << 20
     keepalive_s: Annotated[int, Meta(ge=5, le=65_535)] = 30
     window: Annotated[int, Meta(ge=1, le=65_535)] = 20
     name: Text | None = None
@@ -365,6 +379,7 @@ def _check_whole(config: Config, problems: list[Problem]) -> None:
             if source.device is not None and source.protocol == "packets":
                 problems.append(Problem((*at, "device"), "is not for packets", "their HELLO names the device"))
             continue
+        _check_mqtt(source, at, problems)
         for j, subscription in enumerate(source.subscribe):
             below: _Path = (*at, "subscribe", j)
             _check_json(subscription.json, subscription.payload, below, problems)
@@ -376,6 +391,18 @@ def _check_whole(config: Config, problems: list[Problem]) -> None:
             _check_device(subscription.device, [str(n + 1) for n in range(wildcards)], below, problems)
             if subscription.device is not None and subscription.payload == "sparkplug":
                 problems.append(Problem((*below, "device"), "is not for sparkplug", "its topics name the device"))
+
+
+def _check_mqtt(source: MqttSource, at: _Path, problems: list[Problem]) -> None:
+    tls = source.tls
+    if tls is not None and (tls.cert is None) != (tls.key is None):
+        missing = "key" if tls.key is None else "cert"
+        problems.append(Problem((*at, "tls", missing), "is missing", "a certificate and its key go together"))
+    if source.password is not None and source.username is None:
+        problems.append(Problem((*at, "username"), "is missing", "there is a password"))
+    topic = source.status_topic
+    if topic is not None and ("+" in topic or "#" in topic or "\0" in topic):
+        problems.append(Problem((*at, "status_topic"), f"{topic!r} is not a topic", "no wildcards"))
 
 
 def _check_window(rule: WindowSettings, at: _Path, problems: list[Problem]) -> None:
