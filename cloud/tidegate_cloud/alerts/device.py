@@ -40,6 +40,7 @@ _Timer = Literal["wake", "settle", "silence", "forget", "expire"]
 class Change(msgspec.Struct, frozen=True):
     """What one step leaves behind: a line for the log, and the alert's new state where it has one.
 
+    key        where a group may gather it: the key that alerts of one fault share, else its own id
     gone       id of an alert that is to be removed from `fleet.alerts`
     feedback   what a person said of the alert
     unsaid     id of an alert of which that is taken back
@@ -47,6 +48,7 @@ class Change(msgspec.Struct, frozen=True):
 
     transition: Transition | None = None
     alert: Alert | None = None
+    key: str = ""
     gone: str | None = None
     feedback: Feedback | None = None
     unsaid: str | None = None
@@ -152,7 +154,10 @@ class DeviceAlerts:
         self._commands = [*self._commands[1 - COMMANDS_MAX :], command.id]
         yield from self.tick(at_us)
         held = self._alerts.get(command.alert)
-        if held is None:
+        if command.action == "join" and command.who == machine.SYSTEM:
+            if held is not None:
+                yield from self._after(machine.on_group(held, command, at_us))
+        elif held is None:
             yield Change(machine.refused(command, at_us, "there is no such alert any more"))
         elif command.action == "reopen" and self._newest[held.key] != held.alert.id:
             yield Change(machine.refused(command, at_us, "a newer alert has taken its place", held.alert))
@@ -278,7 +283,7 @@ class DeviceAlerts:
             held = msgspec.structs.replace(held, alert=msgspec.structs.replace(held.alert, muted=muted))
             transition = msgspec.structs.replace(transition, why=transition.why or muted)
         self._put(held)
-        yield Change(transition, held.alert)
+        yield Change(transition, held.alert, held.group_key or held.alert.id)
         if held.alert.state == "resolved":
             yield from self._crowd_out()
 

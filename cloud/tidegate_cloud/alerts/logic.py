@@ -7,7 +7,6 @@ groups and to who is told goes on to the second stage (`group_logic`) on `engine
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -22,6 +21,7 @@ from tidegate_protocols.topics import FEEDBACK as FEEDBACK_TOPIC
 from tidegate_cloud.engine import MicroBatch, Output, Outputs, Record, RowKey
 from tidegate_cloud.engine.deadletters import Reason, dead_letter
 
+from .book import Book
 from .device import Change, DeviceAlerts
 from .policies import InForce
 
@@ -31,10 +31,9 @@ COUNTERS = {
     "duplicates": "Events that were there before and changed nothing",
     "dead_letters": "Records that went to telemetry.dead-letters",
 }
-_PREFIX = b"d/"
 _OVER = ("", "resolved")
 # What neither groups nor people who are told need to know.
-_INNER = frozenset({"recorded", "commented", "confirmed", "corrected", "ended"})
+_INNER = frozenset({"recorded", "commented", "confirmed", "corrected", "ended", "joined"})
 T = TypeVar("T", Event, Command)
 
 
@@ -51,10 +50,15 @@ class AlertLogic:
 
     def __init__(self) -> None:
         self._in_force = InForce()
-        self._devices: dict[int, dict[bytes, DeviceAlerts]] = {}  # partition → device → its alerts
+        self._devices = Book(self.checkpoint_topic, self._new, self._row)
         self._open: dict[int, int] = {}  # partition → how many of its alerts are not resolved
-        self._due: dict[int, list[tuple[int, bytes]]] = {}  # partition → heap of (time, device), some out of date
         self._reviewed: dict[int, int] = {}  # partition → edition of what is in force by which its alerts were reviewed
+
+    def _new(self) -> DeviceAlerts:
+        return DeviceAlerts(self._in_force)
+
+    def _row(self, data: bytes) -> DeviceAlerts:
+        return DeviceAlerts.from_bytes(data, self._in_force)
 
     def broadcast(self, records: Sequence[Record]) -> None:
         for record in records:
@@ -62,21 +66,12 @@ class AlertLogic:
 
     def take(self, partition: int, rows: Mapping[bytes, bytes]) -> None:
         self.drop(partition)
-        devices = self._devices[partition] = {}
-        self._due[partition] = []
-        self._open[partition] = 0
-        for key, value in rows.items():
-            try:
-                devices[key.removeprefix(_PREFIX)] = DeviceAlerts.from_bytes(value, self._in_force)
-            except BadInput as error:
-                raise error.at(f"{ALERT_CHECKPOINTS.name}[{partition}], {key.decode('utf-8', 'replace')}") from None
-        for device, alerts in devices.items():
-            self._set_alarm(partition, device)
-            self._open[partition] += sum(alert.state != "resolved" for alert in alerts)
+        self._open[partition] = sum(
+            alert.state != "resolved" for alerts in self._devices.take(partition, rows) for alert in alerts
+        )
 
     def drop(self, partition: int) -> None:
-        self._devices.pop(partition, None)
-        self._due.pop(partition, None)
+        self._devices.drop(partition)
         self._open.pop(partition, None)
         self._reviewed.pop(partition, None)
 
@@ -91,9 +86,7 @@ class AlertLogic:
         return out
 
     def rows(self, keys: Iterable[RowKey]) -> Iterable[tuple[RowKey, bytes | None]]:
-        for row in keys:
-            alerts = self._devices[row.partition].get(row.key.removeprefix(_PREFIX))
-            yield row, None if alerts is None else alerts.to_bytes()
+        return self._devices.to_bytes(keys)
 
     def reads(self, topic: str, partition: int) -> bool:
         return True
@@ -107,43 +100,29 @@ class AlertLogic:
         if event is None:
             return
         out.counts["events"] += 1
-        device = record.key or b""
-        alerts = self._alerts_of(record.partition, device)
+        alerts = self._devices.row(record.partition, record.key or b"")
         if event in alerts:
             out.counts["duplicates"] = out.counts.get("duplicates", 0) + 1
+            self._devices.settle(record.partition, record.key or b"")
         else:
-            self._emit(record.partition, device, alerts.event(event, record.append_us), out)
+            self._emit(record.partition, record.key or b"", alerts.event(event, record.append_us), out)
 
     def _command(self, record: Record, out: Outputs) -> None:
         command = _read(COMMAND, record, out)
         if command is None or command.group:
             return
         device = record.key or b""
-        alerts = self._alerts_of(record.partition, device)
-        out.touched.add(RowKey(record.partition, _PREFIX + device))  # it remembers the command in any case
+        alerts = self._devices.row(record.partition, device)
         self._emit(record.partition, device, alerts.command(command, record.append_us), out)
 
     def _tick(self, partition: int, now_us: int, out: Outputs) -> None:
-        heap = self._due[partition]
-        while heap and heap[0][0] <= now_us:
-            _, device = heapq.heappop(heap)
-            alerts = self._devices[partition].get(device)
-            if alerts is not None:
-                self._emit(partition, device, alerts.tick(now_us), out)
-                self._set_alarm(partition, device)
+        for device, alerts in self._devices.due(partition, now_us):
+            self._emit(partition, device, alerts.tick(now_us), out)
         if self._reviewed.get(partition) != self._in_force.edition:
             self._reviewed[partition] = self._in_force.edition
-            for device, alerts in list(self._devices[partition].items()):
+            for device, alerts in self._devices.items(partition):
                 if alerts.unresolved:
                     self._emit(partition, device, alerts.review(now_us), out)
-                    self._set_alarm(partition, device)
-
-    def _alerts_of(self, partition: int, device: bytes) -> DeviceAlerts:
-        devices = self._devices[partition]
-        alerts = devices.get(device)
-        if alerts is None:
-            alerts = devices[device] = DeviceAlerts(self._in_force)
-        return alerts
 
     def _emit(self, partition: int, device: bytes, changes: Iterable[Change], out: Outputs) -> None:
         changed = False
@@ -157,8 +136,7 @@ class AlertLogic:
                 value = ALERT.encode(change.alert)
                 out.records.append(Output(ALERTS.name, change.alert.id.encode(), value, partition))
                 if change.transition is None or change.transition.action not in _INNER:
-                    key = change.alert.group or change.alert.id
-                    out.records.append(Output(ALERT_MEMBERS.name, key.encode(), value))
+                    out.records.append(Output(ALERT_MEMBERS.name, change.key.encode(), value))
             if change.gone is not None:
                 out.records.append(Output(ALERTS.name, change.gone.encode(), None, partition))
             if change.feedback is not None:
@@ -166,17 +144,9 @@ class AlertLogic:
                 out.records.append(Output(FEEDBACK_TOPIC.name, name, FEEDBACK.encode(change.feedback)))
             if change.unsaid is not None:
                 out.records.append(Output(FEEDBACK_TOPIC.name, change.unsaid.encode(), None))
+        row = self._devices.settle(partition, device)
         if changed:
-            out.touched.add(RowKey(partition, _PREFIX + device))
-            self._set_alarm(partition, device)
-        if self._devices[partition][device].empty:
-            del self._devices[partition][device]
-
-    def _set_alarm(self, partition: int, device: bytes) -> None:
-        alerts = self._devices[partition].get(device)
-        due_us = None if alerts is None else alerts.due_us
-        if due_us is not None:
-            heapq.heappush(self._due[partition], (due_us, device))
+            out.touched.add(row)
 
 
 def _opens(transition: Transition) -> int:

@@ -14,6 +14,7 @@ when it comes from an operator, and is refused when a person asked for it.
     restore     the full record does not bear out its end
     mute, unmute    a silence, or another alert of the device, begins or ceases to hide it
     flap, settle    its condition begins, or ceases, to come and go
+    join        the second stage says that it belongs to a group
     wake        the time until which a person snoozed it is over
     acknowledge, snooze, resolve, reopen, comment, false-alarm    a person asked
 
@@ -33,7 +34,7 @@ from .titles import title_of
 
 Stimulus = Literal[
     "begin", "again", "end", "clear", "late", "correct", "confirm", "deny", "restore", "mute", "unmute", "flap",
-    "settle", "wake", "acknowledge", "snooze", "resolve", "reopen", "comment", "false-alarm",
+    "settle", "join", "wake", "acknowledge", "snooze", "resolve", "reopen", "comment", "false-alarm",
 ]  # fmt: skip
 SYSTEM = "system"
 DENIED = "not borne out by the full record"
@@ -53,6 +54,7 @@ def _whatever_the_state(state: AlertState) -> dict[Stimulus, Step]:
         "correct": Step("corrected", state),
         "confirm": Step("confirmed", state),
         "comment": Step("commented", state),
+        "join": Step("joined", state),
     }
 
 
@@ -96,7 +98,7 @@ STEPS: dict[AlertState, dict[Stimulus, Step]] = {
 }  # fmt: skip
 
 # Steps that decide something: a person who had not seen the last of them is told instead of obeyed.
-_DECIDES = frozenset({"opened", "reopened", "acknowledged", "snoozed", "woke", "resolved", "false-alarm"})
+DECIDES = frozenset({"opened", "reopened", "acknowledged", "snoozed", "woke", "resolved", "false-alarm"})
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True):
@@ -105,12 +107,14 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
     decided    the version at which its state was last decided
     begins     append times of the last beginnings of its condition, oldest first, as many as flapping needs
     dismissed  a person said that it was a false alarm, and nobody has taken that back
+    group_key  the key that alerts of the same fault share; empty: its policy does not group
     """
 
     alert: Alert
     decided: int
     begins: tuple[int, ...] = ()
     dismissed: bool = False
+    group_key: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -138,9 +142,9 @@ def opened(
         lane=event.lane, policy_version=policy.version, event_kind=event.kind, attrs=event.attrs,
         device_group=device_group,
     )  # fmt: skip
-    grouped = msgspec.structs.replace(alert, group=group_key_of(alert, policy))
     begins = (*before, at_us)[-max(1, policy.flap_count) :]
-    return Stepped(Held(grouped, 1, begins), _transition(grouped, "opened", "", at_us, SYSTEM, "", event.id))
+    held = Held(alert, 1, begins, group_key=group_key_of(alert, policy))
+    return Stepped(held, _transition(alert, "opened", "", at_us, SYSTEM, "", event.id))
 
 
 def recorded(event: Event, policy: Policy, at_us: int) -> Stepped:
@@ -174,7 +178,8 @@ def on_event(held: Held, event: Event, policy: Policy, stimulus: Stimulus, at_us
         begins = held.begins
         if alert.ended_us is not None or stimulus == "again":
             begins = (*begins, at_us)[-max(1, policy.flap_count) :]
-        held = Held(alert, held.decided, begins, held.dismissed and stimulus != "again")
+        dismissed = held.dismissed and stimulus != "again"
+        held = msgspec.structs.replace(held, begins=begins, dismissed=dismissed)
     elif stimulus == "late":
         changes = {"events": alert.events + 1}
     elif stimulus == "correct":
@@ -206,13 +211,17 @@ def on_command(held: Held, command: Command, at_us: int) -> Stepped:
         return Stepped(held, refused(command, at_us, reason, alert), changed=False)
     step = STEPS[alert.state][command.action]  # type: ignore[index]  # `refusal` looked
     dismissed = command.action == "false-alarm" or (held.dismissed and command.action == "comment")
-    return _stepped(
-        Held(alert, held.decided, held.begins, dismissed), step, at_us, command.who, command.why, command.id,
-        asked(alert, step, command),
-    )  # fmt: skip
+    held = msgspec.structs.replace(held, dismissed=dismissed)
+    return _stepped(held, step, at_us, command.who, command.why, command.id, asked(step, command))
 
 
-def asked(alert: Alert | Group, step: Step, command: Command) -> dict[str, object]:
+def on_group(held: Held, command: Command, at_us: int) -> Stepped:
+    """The second stage says which group it belongs to."""
+    step = STEPS[held.alert.state]["join"]
+    return _stepped(held, step, at_us, SYSTEM, command.why, command.id, {"group": command.why})
+
+
+def asked(step: Step, command: Command) -> dict[str, object]:
     """What a command that is done changes in what is shown."""
     if command.action == "comment":
         return {"why": command.why}
@@ -327,9 +336,9 @@ def _stepped(held: Held, step: Step, at_us: int, who: str, why: str, cause: str,
     after = msgspec.structs.replace(
         before, **(changes | {"state": step.to, "changed_us": at_us, "version": before.version + 1})
     )
-    decided = after.version if step.action in _DECIDES else held.decided
+    decided = after.version if step.action in DECIDES else held.decided
     transition = _transition(after, step.action, before.state, at_us, who, why, cause)
-    return Stepped(Held(after, decided, held.begins, held.dismissed), transition)
+    return Stepped(msgspec.structs.replace(held, alert=after, decided=decided), transition)
 
 
 def _transition(alert: Alert, action: str, before: str, at_us: int, who: str, why: str, cause: str) -> Transition:

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import click
 from confluent_kafka import KafkaException
@@ -15,7 +15,6 @@ from prometheus_client import CollectorRegistry, start_http_server
 from tidegate_protocols.errors import BadInput
 
 from .errors import Halt
-from .runner import Runner
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -37,7 +36,13 @@ def service_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def serve(name: str, runner: Runner, *, registry: CollectorRegistry, metrics_port: int, log_level: str) -> None:
+class Runs(Protocol):
+    """What a service runs: a `Runner`, or several of them together."""
+
+    def run(self, stop: threading.Event, *, ready: Callable[[], None] = ...) -> None: ...
+
+
+def serve(name: str, runner: Runs, *, registry: CollectorRegistry, metrics_port: int, log_level: str) -> None:
     """Run until SIGTERM or SIGINT. Exits with status 1 and one sentence when the runner must stop."""
     logging.basicConfig(
         level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
