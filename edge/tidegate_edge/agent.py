@@ -61,7 +61,7 @@ class Agent:
         self.uplink = Uplink(
             spool, _kafka(config), clock,
             max_scans=config.batch.max_scans, max_age_s=config.batch.max_age_ms / 1000,
-            framer=Framer(config.batch.codec),
+            framer=Framer(config.batch.codec, config.batch.priors),
         )  # fmt: skip
 
     def _source(self, settings: SourceSettings, config: Config) -> Source:
@@ -131,7 +131,7 @@ class Agent:
                 f"cannot change while the agent runs, from {str(self.spool.directory)!r}",
                 where="agent.data_dir", hint="stop the agent, move the folder, start it",
             )  # fmt: skip
-        Framer(config.batch.codec)
+        Framer(config.batch.codec, config.batch.priors)
         for source in config.source:
             if isinstance(source, Mqtt) and source.tls is not None:
                 context_of(source.tls, source.label)
@@ -162,7 +162,7 @@ class Agent:
         self.uplink.configure(
             _kafka(config),
             max_scans=config.batch.max_scans, max_age_s=config.batch.max_age_ms / 1000,
-            framer=Framer(config.batch.codec),
+            framer=Framer(config.batch.codec, config.batch.priors),
         )  # fmt: skip
         for label in sorted(labels & wanted.keys()):
             self.sources.add(wanted[label], self._source(wanted[label], config))

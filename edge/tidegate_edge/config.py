@@ -48,12 +48,14 @@ class Kafka(msgspec.Struct, kw_only=True):
 class BatchSettings(msgspec.Struct, kw_only=True):
     """A frame is sent once it has `max_scans`, or its oldest scan has been durable for `max_age_ms`.
 
-    `codec`: how its columns are written; "auto" is the smallest that this machine can write.
+    `codec`: how its columns are written; "auto" is the smallest that this machine can write. `priors`: files of what
+    was learnt about schemas (`tidegate frame train`), for frames that are smaller still.
     """
 
     max_scans: Annotated[int, Meta(ge=1, le=65_536)] = 256
     max_age_ms: Annotated[int, Meta(ge=0, le=60_000)] = 100
     codec: Codec = "auto"
+    priors: list[Text] = []
 
 
 class SpoolSettings(msgspec.Struct, kw_only=True):
