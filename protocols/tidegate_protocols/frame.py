@@ -120,6 +120,8 @@ def encode_frame(batch: Batch, *, codec: CodecName | Literal["auto"] = "plain", 
     if codec == "auto":
         if backend.ready():
             found = [encode_frame(batch, codec="range", priors=priors), encode_frame(batch, codec="bitpack")]
+            if priors is not None:  # their name has 4 bytes, which a frame of few readings may not win back
+                found.append(encode_frame(batch, codec="range"))
             if cells <= _AUTO_PLAIN_CELLS and 8 * min(map(len, found)) > _AUTO_PLAIN_BITS * cells:
                 found.append(encode_frame(batch, codec="plain"))
             return min(found, key=len)

@@ -160,7 +160,7 @@ class TelemetryLogic:
             self._tick(turn, partition, now_us)
         if turn.records:
             with turn.timed("decode"):
-                frames = read(turn.records, self._registry.schemas)
+                frames = read(turn.records, self._registry.schemas, self._registry.priors)
             self._run(turn, frames, came_back)
         turn.events.sort(key=lambda placed: placed[0])
         turn.count("events", len(turn.events))
