@@ -178,6 +178,13 @@ class Offsets:
         """The high watermark of each partition: records of open transactions count."""
         return self._list(parts, OFFSET_END)
 
+    def at_time(self, parts: Iterable[Part], time_us: int) -> dict[Part, int]:
+        """The first record of each partition that was appended at this time or later; its end where there is none."""
+        parts = list(parts)
+        found = self._list(parts, max(0, time_us // 1000))
+        missing = [part for part in parts if found[part] < 0]
+        return found | (self.latest(missing) if missing else {})
+
     def _list(self, parts: Iterable[Part], which: int) -> dict[Part, int]:
         # Asked through a consumer: the admin client's ListOffsets ends the whole process when the broker goes away
         # before it has answered (an assertion on `eonce`, as in librdkafka #3663). To Kafka, -1 and -2 are times too.

@@ -55,7 +55,7 @@ def square(size: float) -> str:
 )
 def test_what_cannot_be_read_is_left_out_and_counted(bad: Record) -> None:
     registry = Registry()
-    assert registry.apply([bad, record(RULES.name, "warm", RULE.encode(RULE_1))]) == 1
+    assert len(registry.apply([bad, record(RULES.name, "warm", RULE.encode(RULE_1))])) == 1
     assert list(registry.control.rules) == ["warm"]
     assert not registry.control.fences
     assert not registry.control.devices

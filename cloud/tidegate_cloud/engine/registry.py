@@ -37,9 +37,9 @@ class Registry:
             FEEDBACK_TOPIC.name: self._feedback,
         }
 
-    def apply(self, records: Sequence[Record]) -> int:
-        """Apply records in order. Returns how many could not be read; each is logged with its place."""
-        refused = 0
+    def apply(self, records: Sequence[Record]) -> list[Record]:
+        """Apply records in order. Returns those that could not be read; each is logged with its place."""
+        refused = []
         by_key: dict[tuple[str, bytes | None], list[Record]] = {}
         for record in records:
             by_key.setdefault((record.topic, record.key), []).append(record)
@@ -50,7 +50,7 @@ class Registry:
                     self._appliers[record.topic]((record.key or b"").decode(), record.value)
                     break
                 except (BadInput, UnicodeDecodeError) as error:
-                    refused += 1
+                    refused.append(record)
                     _log.warning("%s@%d is left out: %s", record.topic, record.offset, error)
         return refused
 
