@@ -151,7 +151,7 @@ _PASSING = frozenset(
         KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.OFFSET_NOT_AVAILABLE,
         KafkaError.REQUEST_TIMED_OUT, KafkaError.NETWORK_EXCEPTION, KafkaError.UNKNOWN_MEMBER_ID,
         KafkaError.ILLEGAL_GENERATION, KafkaError.FENCED_MEMBER_EPOCH, KafkaError.STALE_MEMBER_EPOCH,
-        KafkaError._NOENT, KafkaError._UNKNOWN_PARTITION,
+        KafkaError._NOENT, KafkaError._UNKNOWN_PARTITION, KafkaError._DESTROY,
     )
 )  # fmt: skip
 

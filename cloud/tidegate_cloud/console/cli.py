@@ -30,6 +30,7 @@ from .service import ConsoleService
 from .writer import NotSaved
 
 _MIB = 2**20
+_MESSAGE_MAX = 64 * 1024  # nobody says more over a WebSocket
 _FILE = click.Path(exists=True, dir_okay=False)
 
 
@@ -138,7 +139,8 @@ async def _run(
     await service.start()
     try:
         config = uvicorn.Config(
-            create_app(service, names=names), log_config=None, access_log=False, ws="none",
+            create_app(service, names=names), log_config=None, access_log=False, ws="websockets-sansio",
+            ws_max_size=_MESSAGE_MAX, ws_per_message_deflate=False,
             http=ConsoleProtocol, lifespan="off", server_header=False,
             timeout_graceful_shutdown=3, timeout_keep_alive=30, **more,
         )  # fmt: skip

@@ -45,6 +45,7 @@ from .fleet import Fleet
 from .history import HOUR_US, History
 from .lag import Lag
 from .picture import TRANSITIONS_MAX, AlertRecord, Delta
+from .positions import Position
 from .probe import Probe, topic_ids
 from .rates import Rates
 from .registry import KIND_OF_TOPIC, Registry
@@ -233,7 +234,13 @@ class Tail:
     def _fill(self, delta: Delta) -> None:
         """Put in what is conflated: the devices, fences and rules that changed."""
         if self._changed:
-            delta.devices = [(view.id, encode(view)) for view in self._fleet.views(self._changed)]
+            views = list(self._fleet.views(self._changed))
+            delta.devices = [(view.id, encode(view)) for view in views]
+            delta.positions = [
+                Position(view.id, view.lat, view.lon, view.speed, view.heading, view.ts_us or 0)
+                for view in views
+                if view.lat is not None and view.lon is not None
+            ]
             delta.gone = sorted(self._changed - {device for device, _ in delta.devices})
             self._changed.clear()
         delta.newest_us, self._newest_us = self._newest_us, 0
