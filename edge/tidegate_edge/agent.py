@@ -14,6 +14,7 @@ from tidegate_protocols.errors import BadInput
 from .clock import Clock, SystemClock
 from .condition import UPLINK, Condition, resident_bytes
 from .config import Config, SerialSource, SourceSettings
+from .config import ModbusSource as ModbusSettings
 from .config import MqttSource as Mqtt
 from .framing import Framer
 from .intake import Intake
@@ -67,6 +68,10 @@ class Agent:
     def _source(self, settings: SourceSettings, config: Config) -> Source:
         if isinstance(settings, SerialSource):
             return SerialPorts(settings, self._intake, self._cursors)
+        if isinstance(settings, ModbusSettings):
+            from .sources.modbus import ModbusSource  # pymodbus is loaded where it is spoken
+
+            return ModbusSource(settings, self._intake)
         repeats = self._sessions.of(settings.label, settings.window)
         return MqttSource(settings, self._intake, repeats, f"tidegate-{config.agent.name}")
 

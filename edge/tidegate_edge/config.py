@@ -11,7 +11,7 @@ import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -23,6 +23,9 @@ from .framing import Codec
 from .names import device_name
 from .sources.topics import check_filter
 from .toml_lines import key_lines, line_of
+
+if TYPE_CHECKING:
+    from tidegate_protocols.link.modbus import Register
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
@@ -211,7 +214,53 @@ class MqttSource(msgspec.Struct, kw_only=True, tag="mqtt"):
         return self.name or f"{self.host}:{self.port}"
 
 
-SourceSettings: TypeAlias = SerialSource | MqttSource
+class ModbusRegister(msgspec.Struct, kw_only=True):
+    """A quantity in a device's registers; `at` counts from 0, as on the wire. value = raw · scale + offset."""
+
+    name: Text
+    at: Annotated[int, Meta(ge=0, le=65_535)]
+    kind: Literal["holding", "input", "coil", "discrete"] = "holding"
+    type: Literal["uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64", "bool"] = "uint16"
+    scale: float = 1.0
+    offset: float = 0.0
+    unit: str = ""
+    swapped: bool = False
+
+
+class ModbusSlave(msgspec.Struct, kw_only=True):
+    """Devices of one kind: their addresses on the line, and what they hold. In `device`, ``{unit}`` is the address."""
+
+    units: Annotated[list[Annotated[int, Meta(ge=1, le=247)]], Meta(min_length=1)]
+    device: Text
+    register: Annotated[list[ModbusRegister], Meta(min_length=1)]
+    schema: Name = "modbus"
+    every_s: Annotated[float, Meta(ge=0.05, le=86_400)] = 1.0
+
+    def registers(self) -> list[Register]:
+        """As the protocol wants them."""
+        from tidegate_protocols.link.modbus import Register  # pymodbus is loaded where it is spoken
+
+        return [Register(**msgspec.structs.asdict(each)) for each in self.register]
+
+
+class ModbusSource(msgspec.Struct, kw_only=True, tag="modbus"):
+    """A Modbus RTU line. `timeout_s`: how long an answer may take."""
+
+    path: Text
+    slave: Annotated[list[ModbusSlave], Meta(min_length=1)]
+    baud: Annotated[int, Meta(ge=50, le=4_000_000)] = 9600
+    parity: Literal["none", "even", "odd"] = "even"
+    stop_bits: Literal[1, 2] = 1
+    timeout_s: Annotated[float, Meta(ge=0.01, le=10)] = 0.3
+    rescan_s: Positive = 1.0
+    name: Text | None = None
+
+    @property
+    def label(self) -> str:
+        return self.name or self.path
+
+
+SourceSettings: TypeAlias = SerialSource | MqttSource | ModbusSource
 
 
 class Config(msgspec.Struct, kw_only=True):
@@ -219,7 +268,7 @@ class Config(msgspec.Struct, kw_only=True):
 
     agent: Agent
     kafka: Kafka
-    source: Annotated[list[SerialSource | MqttSource], Meta(min_length=1)]
+    source: Annotated[list[SerialSource | MqttSource | ModbusSource], Meta(min_length=1)]
     batch: BatchSettings = msgspec.field(default_factory=BatchSettings)
     spool: SpoolSettings = msgspec.field(default_factory=SpoolSettings)
     time: TimeSettings = msgspec.field(default_factory=TimeSettings)
@@ -381,6 +430,9 @@ def _check_whole(config: Config, problems: list[Problem]) -> None:
             if source.device is not None and source.protocol == "packets":
                 problems.append(Problem((*at, "device"), "is not for packets", "their HELLO names the device"))
             continue
+        if isinstance(source, ModbusSource):
+            _check_modbus(source, at, problems)
+            continue
         _check_mqtt(source, at, problems)
         for j, subscription in enumerate(source.subscribe):
             below: _Path = (*at, "subscribe", j)
@@ -393,6 +445,29 @@ def _check_whole(config: Config, problems: list[Problem]) -> None:
             _check_device(subscription.device, [str(n + 1) for n in range(wildcards)], below, problems)
             if subscription.device is not None and subscription.payload == "sparkplug":
                 problems.append(Problem((*below, "device"), "is not for sparkplug", "its topics name the device"))
+
+
+def _check_modbus(source: ModbusSource, at: _Path, problems: list[Problem]) -> None:
+    taken: set[int] = set()
+    for i, slave in enumerate(source.slave):
+        below: _Path = (*at, "slave", i)
+        _check_device(slave.device, ["unit"], below, problems)
+        if len(slave.units) > 1 and "{unit}" not in slave.device:
+            problems.append(Problem((*below, "device"), "names several units alike", "put {unit} into it"))
+        twice = sorted(taken.intersection(slave.units) | {each for each in slave.units if slave.units.count(each) > 1})
+        if twice:
+            problems.append(Problem((*below, "units"), f"{twice[0]} is on this line twice"))
+        taken.update(slave.units)
+        for j, register in enumerate(slave.register):
+            if (register.type == "bool") != (register.kind in ("coil", "discrete")):
+                place: _Path = (*below, "register", j, "type")
+                problems.append(
+                    Problem(place, f"{register.type!r} is not for {register.kind}", "bits are of type bool")
+                )
+        try:
+            Schema(slave.schema, tuple(Channel(each.name, unit=each.unit) for each in slave.register))
+        except BadInput as error:
+            problems.append(Problem((*below, "register"), str(error)))
 
 
 def _check_mqtt(source: MqttSource, at: _Path, problems: list[Problem]) -> None:

@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -23,6 +23,10 @@ from .mqtt import parse_address
 from .records import read_records
 from .replay import Replay
 from .scenario import AUSTIN, make_scenario
+from .serial_ports import SerialPorts
+
+if TYPE_CHECKING:
+    from .modbus_slaves import ModbusLine
 
 _err = Console(stderr=True)
 _devices = click.option("--devices", default=12, show_default=True, help="How many devices.")
@@ -289,6 +293,46 @@ def agents(
             f"{report.told} of {report.agents} agents were told; {report.running} run what was pushed, {report.bad} "
             f"run a bad one, {report.ever_bad} ever did"
         )
+
+
+@sim.command()
+@click.option(
+    "--serial-dir", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for the line."
+)
+@click.option("--name", default="modbus", show_default=True, help="What the line is called in the folder.")
+@click.option("--units", default="1-3", show_default=True, metavar="LIST", help="Addresses, as 1-8,12.")
+@click.option("--silent", default="", metavar="LIST", help="Those of them that never answer.")
+@click.option("--late-ms", type=click.FloatRange(0), default=5.0, show_default=True, help="How long an answer takes.")
+def modbus(serial_dir: Path, name: str, units: str, silent: str, late_ms: float) -> None:
+    """Modbus RTU devices on one serial line, until Ctrl-C."""
+    from .modbus_slaves import ModbusLine
+
+    line = ModbusLine(_numbers(units, "--units"))
+    quiet = set(_numbers(silent, "--silent"))
+    for unit in line.units.values():
+        unit.silent, unit.late_s = unit.number in quiet, late_ms / 1000
+    asyncio.run(_modbus(line, serial_dir, name))
+
+
+async def _modbus(line: ModbusLine, serial_dir: Path, name: str) -> None:
+    async with SerialPorts(serial_dir) as ports:
+        port = ports.open(name)
+        line.attach(port)
+        click.echo(f"ready: {len(line.units)} devices on {port.link}")
+        await _until_stopped(asyncio.Event().wait())
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    numbers: list[int] = []
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        try:
+            numbers += range(int(first), int(last or first) + 1)
+        except ValueError:
+            raise BadInput(f"{part!r} is neither a number nor FIRST-LAST", where=option) from None
+    if any(not 1 <= number <= 247 for number in numbers):
+        raise BadInput("addresses are 1 to 247", where=option)
+    return numbers
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
