@@ -89,7 +89,7 @@ BUILT_IN: tuple[Policy, ...] = (
         group_by=_BY_SUBJECT,
     ),
     Policy(id="limit", operator="limit", opens=["above", "below"], ends=["within"], group_by=_BY_SUBJECT),
-    Policy(id="deviation", operator="deviation", opens=["anomalous"], ends=["settled"], group_by=_BY_SUBJECT),
+    Policy(id="anomaly", operator="anomaly", opens=["anomalous"], ends=["settled"], group_by=_BY_SUBJECT),
     # What a silent device seems to do follows from its silence.
     Policy(
         id="silent", operator="presence", opens=["silent"], ends=["heard"], group_by=["device_group"], inhibits=["*"]

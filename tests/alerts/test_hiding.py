@@ -130,8 +130,8 @@ def test_a_person_who_resolves_what_hides_others_brings_them_out():
 
 def test_policies_that_hide_each_other_hide_only_the_later_one():
     both = (
-        Policy(id="limit", operator="limit", opens=["above"], ends=["within"], inhibits=["deviation"]),
-        Policy(id="deviation", operator="deviation", opens=["anomalous"], ends=["settled"], inhibits=["limit"]),
+        Policy(id="limit", operator="limit", opens=["above"], ends=["within"], inhibits=["anomaly"]),
+        Policy(id="anomaly", operator="anomaly", opens=["anomalous"], ends=["settled"], inhibits=["limit"]),
     )
     watched = Watched(policies=both)
     watched.event("anomalous", 1, 1, subject="temp")

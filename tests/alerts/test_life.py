@@ -107,9 +107,9 @@ def test_what_people_did_to_a_fence_ends_alerts_and_opens_none():
 
 @pytest.mark.parametrize(
     ("kind", "end", "operator"),
-    [("above", "within", "limit"), ("below", "within", "limit"), ("anomalous", "settled", "deviation")],
+    [("above", "within", "limit"), ("below", "within", "limit"), ("anomalous", "settled", "anomaly")],
 )
-def test_limits_and_deviations_open_and_end(kind: str, end: str, operator: str):
+def test_limits_and_anomalies_open_and_end(kind: str, end: str, operator: str):
     life = Life()
     life.event(an_event(kind, 1, subject="temp"), 0)
     assert (life.only.kind, life.only.rule, life.only.state) == (operator, operator, "open")
@@ -251,7 +251,7 @@ def test_a_false_alarm_is_resolved_and_told_to_the_operator():
     assert (line.action, line.to_state, line.who, line.why) == ("false-alarm", "resolved", "Ines", "washing")
     (said,) = [change.feedback for change in changes if change.feedback]
     assert said == Feedback(
-        id=life.only.id, device="van-1", operator="deviation", subject="vibration", ts_us=NOON + SECOND, who="Ines",
+        id=life.only.id, device="van-1", operator="anomaly", subject="vibration", ts_us=NOON + SECOND, who="Ines",
         value=3.2,
     )  # fmt: skip
 

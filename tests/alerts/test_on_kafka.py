@@ -43,7 +43,7 @@ def found(begin: int, end: int) -> list[tuple[str, bytes]]:
 
 def test_killed_in_the_middle_it_leaves_the_log_of_a_run_without_a_kill(fresh_kafka: KafkaNode, tmp_path: Path):
     kafka = fresh_kafka
-    severe = Policy(id="deviation", operator="deviation", opens=["anomalous"], ends=["settled"], severity="critical")
+    severe = Policy(id="anomaly", operator="anomaly", opens=["anomalous"], ends=["settled"], severity="critical")
     alone = [msgspec.structs.replace(policy, group_by=[]) for policy in BUILT_IN if policy.id != severe.id]
     policies = [(policy.id, POLICY.encode(policy)) for policy in (severe, *alone)]
     produce(kafka.bootstrap, POLICIES.name, policies)
@@ -74,7 +74,7 @@ def test_killed_in_the_middle_it_leaves_the_log_of_a_run_without_a_kill(fresh_ka
     newest = newest_by_key(consume_all(kafka.bootstrap, ALERTS.name))
     last = {record.key: record.value for record in expected.of(ALERTS.name)}
     assert newest == last
-    assert {ALERT.decode(v).severity for v in newest.values() if ALERT.decode(v).kind == "deviation"} == {"critical"}
+    assert {ALERT.decode(v).severity for v in newest.values() if ALERT.decode(v).kind == "anomaly"} == {"critical"}
     (letter,) = consume_all(kafka.bootstrap, DEAD_LETTERS.name)
     assert (letter.key(), letter.value()) == (b"bus-0", b"not an event")
 

@@ -163,7 +163,7 @@ RULES = (
     ),
 )
 # A van that stops at a crossing is unusual to a streaming check, and beside the point here.
-POLICIES = (Policy(id="deviation", operator="deviation", opens=["never"]),)
+POLICIES = (Policy(id="anomaly", operator="anomaly", opens=["never"]),)
 
 
 # Who the pictures of the docs are about.

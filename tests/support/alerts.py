@@ -29,7 +29,7 @@ def an_event(
     kind: str, seq: int, *, device: str = "van-1", subject: str = "yard", at_s: float = 0, **more: Any
 ) -> Event:
     """Event number `seq` of a device, `at_s` seconds after NOON. On a fence it carries ``alert_on=enter``."""
-    operator = _OPERATORS.get(kind, "deviation")
+    operator = _OPERATORS.get(kind, "anomaly")
     attrs = {"name": "Reefer Yard", "severity": "warning", "alert_on": "enter"} if operator == "geofence" else {}
     provisional = more.get("lane") == "provisional"
     fields: dict[str, Any] = {

@@ -83,6 +83,9 @@ def _sentence(event: Event) -> str:
         case "above" | "below":
             return f"{channel} at {value}; limit is {limit}" if value and limit else f"{channel} {event.kind} its limit"
         case "anomalous":
+            if words := event.attrs.get("words"):
+                subject = channel or name
+                return f"{subject} at {value}: {words}" if value else f"{subject}: {words}"
             usual = quantity(_number(event.attrs.get("usual", "")), event.unit)
             if value and usual:
                 return f"{channel} at {value}; usual is {usual}"

@@ -1,7 +1,7 @@
 """Operators: pure functions over columns with rows of state. They do no I/O and import no client library.
 
 `block` is what goes in and comes out, `state` what is remembered, `control` what is in force, `operator` the contract.
-`geofence`, `limit` and `deviation` are the operators; their loops are in `kernels`.
+`geofence`, `limit` and `anomaly` are the operators; their loops are in `kernels`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ __all__ = [
 def default_operators() -> list[Operator]:
     """What the processor runs, in this order."""
     # Imported here: they bring numba with them, and who only needs the contract should not wait for it.
-    from .deviation import Deviation
+    from .anomaly import Anomaly
     from .geofence import Geofence
     from .limit import Limit
 
-    return [Geofence(), Limit(), Deviation()]
+    return [Geofence(), Limit(), Anomaly()]

@@ -106,7 +106,7 @@ export function AlertPage({ id }) {
 
 const tone = (alert) => ({ critical: "crit", warning: "warn", notice: "" })[alert.severity];
 
-/** The channel that an alert is about: a limit's subject is its rule, a deviation's is the channel itself. */
+/** The channel that an alert is about: a limit's subject is its rule, an anomaly's is the channel itself. */
 function chartChannel(alert) {
   const readings = state.devices.get(alert.device)?.readings ?? {};
   const rule = state.rules.find((r) => r.id === alert.subject);

@@ -17,7 +17,7 @@ const TABS = [
   ["snoozed", "Snoozed", worstFirst],
   ["resolved", "Resolved today", newestFirst],
 ];
-const KINDS = { geofence: "Geofence", limit: "Limit", deviation: "Anomaly" };
+const KINDS = { geofence: "Geofence", limit: "Limit", anomaly: "Anomaly" };
 const EMPTY = {
   open: "Nothing needs you",
   acknowledged: "Nobody is working on an alert",
