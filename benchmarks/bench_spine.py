@@ -155,16 +155,16 @@ def _to_events(kafka: KafkaNode, broker: MqttBroker, agent: Service, seconds: fl
     readings = _full_load(broker, seconds)
     scans = round(readings / _CHANNELS)
     until(lambda: _accepted(metrics) - before >= scans, 600, "the agent to have accepted every scan")
-    until(lambda: _metric(metrics, "tidegate_edge_pending") == 0, 600, "the spool to be empty")
+    until(lambda: metric_of(metrics, "tidegate_edge_pending") == 0, 600, "the spool to be empty")
     until(lambda: kafka.lag("tidegate-processor", topics.FRAMES.name) == 0, 600, "the processor to have caught up")
     return readings / (time.monotonic() - begin)
 
 
 def _accepted(metrics: str) -> float:
-    return _metric(metrics, "tidegate_edge_accepted_total")
+    return metric_of(metrics, "tidegate_edge_accepted_total")
 
 
-def _metric(address: str, name: str) -> float:
+def metric_of(address: str, name: str) -> float:
     """The sum of a metric over its labels."""
     with urllib.request.urlopen(address, timeout=10) as answer:
         lines = answer.read().decode().splitlines()

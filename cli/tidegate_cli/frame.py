@@ -14,31 +14,17 @@ from typing import IO, Any
 
 import click
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from tidegate_protocols.batch import Batch
 from tidegate_protocols.codec.priors import Priors
 from tidegate_protocols.errors import BadInput
 from tidegate_protocols.frame import FrameHeader, decode_frame, peek_header
 from tidegate_protocols.schema import Schema
-from tidegate_protocols.topics import FRAMES, SCHEMAS
 
-_SOURCE = (
-    click.argument("file", required=False, type=click.Path(dir_okay=False, allow_dash=True)),
-    click.option("--topic", help=f"Read frames from this topic (usually {FRAMES.name}) and not from FILE."),
-    click.option("--bootstrap", default="127.0.0.1:9092", envvar="TIDEGATE_BOOTSTRAP", show_default=True),
-    click.option("--device", help="From a topic: frames of this device only."),
-    click.option("--last", default=10, show_default=True, help="From a topic: the newest so many frames."),
-)
-
+from .frame_source import announced, read_frames, source
+from .frame_train import train
 
 _OWN = ("device", "epoch", "seq", "ts")  # columns of every table of scans, before the channels
-
-
-def _source(command: Any) -> Any:
-    for decorate in reversed(_SOURCE):
-        command = decorate(command)
-    return command
 
 
 @click.group()
@@ -50,11 +36,11 @@ def frame() -> None:
 
 
 @frame.command()
-@_source
+@source
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a frame.")
 def inspect(file: str | None, topic: str | None, bootstrap: str, device: str | None, last: int, as_json: bool) -> None:
     """Say what frames are: whose, which scans, which codec, how many bytes."""
-    rows = [(where, len(data), peek(data, where)) for where, data in _frames(file, topic, bootstrap, device, last)]
+    rows = [(where, len(data), peek(data, where)) for where, data in read_frames(file, topic, bootstrap, device, last)]
     if as_json:
         with _written("-"):
             for where, size, header in rows:
@@ -75,7 +61,7 @@ def inspect(file: str | None, topic: str | None, bootstrap: str, device: str | N
 
 
 @frame.command()
-@_source
+@source
 @click.option("--schema", "schema_file", type=click.Path(dir_okay=False, exists=True), help="The schema's JSON (Avro).")
 @click.option("--priors", "priors_file", type=click.Path(dir_okay=False, exists=True), help="The priors that it names.")
 @click.option("--to", "form", type=click.Choice(["csv", "json", "parquet"]), default="csv", show_default=True)
@@ -86,7 +72,8 @@ def decode(
 ) -> None:  # fmt: skip
     """Write the scans that frames hold, one row a scan; all frames must be of one schema.
 
-    From a topic the schemas are those announced on device.schemas; for a file --schema names one.
+    From a topic the schemas and priors are those announced on device.schemas and device.priors; for a file --schema
+    names one, and --priors those that it builds on.
 
     The columns are device, epoch, seq, ts (microseconds since 1970 UTC) and one per channel, under the channel's name;
     a channel that is itself called device, epoch or seq is written as channel.device, channel.epoch or channel.seq.
@@ -94,19 +81,19 @@ def decode(
     if form == "parquet" and output == "-" and sys.stdout.isatty():
         raise click.UsageError("Parquet is not for a terminal: name a file with --output.")
     schemas: dict[bytes, Schema] = {}
+    priors: dict[bytes, Priors] = {}
     if schema_file is not None:
         schema = Schema.from_json(Path(schema_file).read_bytes())
         schemas[schema.fingerprint] = schema
     elif topic is not None:
-        schemas = _announced(bootstrap)
+        schemas, priors = announced(bootstrap)
     else:
         raise click.UsageError("A frame in a file needs --schema: the frame names its schema and does not carry it.")
-    priors: dict[bytes, Priors] = {}
     if priors_file is not None:
         known = Priors.from_json(Path(priors_file).read_bytes())
         priors[known.name] = known
     batches = []
-    for where, data in _frames(file, topic, bootstrap, device, last):
+    for where, data in read_frames(file, topic, bootstrap, device, last):
         try:
             batches.append(decode_frame(data, schemas, priors))
         except BadInput as error:
@@ -161,97 +148,6 @@ def _header_as_json(where: str, size: int, header: FrameHeader) -> dict[str, Any
     }  # fmt: skip
 
 
-def _frames(
-    file: str | None, topic: str | None, bootstrap: str, device: str | None, last: int
-) -> Iterator[tuple[str, bytes]]:
-    """(where it is from, the frame), oldest first."""
-    if (file is None) == (topic is None):
-        raise click.UsageError("Name either a FILE (- for standard input) or a --topic.")
-    if file is not None:
-        try:
-            with click.open_file(file, "rb") as source:
-                yield file, source.read()
-        except OSError as error:
-            raise click.ClickException(f"{file}: {error.strerror}") from None
-        return
-    yield from _newest(bootstrap, str(topic), device, last)
-
-
-def _newest(bootstrap: str, topic: str, device: str | None, last: int) -> list[tuple[str, bytes]]:
-    found: list[tuple[int, str, bytes]] = []
-    for partition, offset, ts, key, value in _records(bootstrap, topic, last, device):
-        if value is not None and (device is None or key == device.encode()):
-            found.append((ts, f"{topic}[{partition}]@{offset}", value))
-    if not found:
-        raise click.ClickException(f"{topic} holds no frame" + (f" of {device}" if device else ""))
-    return [(where, value) for _, where, value in sorted(found)[-last:]]
-
-
-def _announced(bootstrap: str) -> dict[bytes, Schema]:
-    schemas = {}
-    for _, _, _, key, value in _records(bootstrap, SCHEMAS.name, None, None):
-        if value is not None:
-            try:
-                schema = Schema.from_json(value)
-            except BadInput:
-                continue
-            if key == schema.fingerprint.hex().encode():
-                schemas[schema.fingerprint] = schema
-    return schemas
-
-
-def _records(
-    bootstrap: str, topic: str, last: int | None, device: str | None
-) -> Iterator[tuple[int, int, int, bytes | None, bytes | None]]:
-    """(partition, offset, append time, key, value) of what a topic holds now; of the newest `last` a partition.
-
-    A device's frames are all in one partition, and that one is read whole.
-    """
-    from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
-    from tidegate_protocols.ids import partition_of
-
-    consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": "tidegate-frame", "enable.auto.commit": False,
-         "enable.partition.eof": True, "isolation.level": "read_committed"}
-    )  # fmt: skip
-    try:
-        try:
-            known = consumer.list_topics(topic, timeout=10).topics[topic]
-            if known.error is not None:
-                raise click.ClickException(f"{topic} at {bootstrap}: {known.error.str()}")
-            partitions = list(known.partitions)
-            if device is not None:
-                partitions = [partition_of(device.encode(), len(partitions))]
-            places = []
-            for partition in partitions:
-                low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
-                if high > low:
-                    start = OFFSET_BEGINNING if last is None or device is not None else max(low, high - last)
-                    places.append(TopicPartition(topic, partition, start))
-        except KafkaException as error:
-            raise click.ClickException(f"{topic} at {bootstrap}: {error.args[0].str()}") from None
-        if places:
-            consumer.assign(places)
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(f"reading {topic}", total=len(places))
-            ended: set[int] = set()
-            while len(ended) < len(places):
-                message = consumer.poll(10)
-                if message is None:
-                    raise click.ClickException(f"{bootstrap} does not answer")
-                failure = message.error()
-                if failure is not None:
-                    if failure.name() != "_PARTITION_EOF":
-                        raise click.ClickException(f"{topic}: {failure.str()}")
-                    ended.add(message.partition() or 0)
-                    progress.update(task, completed=len(ended))
-                    continue
-                place = message.partition() or 0, message.offset() or 0
-                yield *place, message.timestamp()[1], message.key(), message.value()
-    finally:
-        consumer.close()
-
-
 def _rows(batch: Batch) -> Iterator[list[Any]]:
     columns = [
         [value if mask is None or mask[i] else None for i, value in enumerate(column.tolist())]
@@ -303,3 +199,6 @@ def _write_parquet(batches: list[Batch], names: list[str], out: IO[bytes]) -> No
             for column, mask in zip(batch.columns, batch.valid, strict=True):
                 arrays.append(pa.array(column, mask=None if mask is None else ~mask))
             writer.write_batch(pa.record_batch(arrays, schema=writer.schema))
+
+
+frame.add_command(train)

@@ -41,7 +41,15 @@ COMMANDS: dict[str, Entry] = {
     ),
     "processor": Entry("tidegate_cloud.engine.cli:processor", "Turn frames into events.", _CLOUD, "cloud"),
     "alerts": Entry("tidegate_cloud.alerts.cli:alerts", "Turn events into alerts.", _CLOUD, "cloud"),
+    "rollouts": Entry("tidegate_cloud.rollouts.cli:rollouts", "Tell agents what to run, in waves.", _CLOUD, "cloud"),
+    "config": Entry("tidegate_cli.config:config", "Push configuration to agents, and follow it.", _CLOUD, "cloud"),
+    "notify": Entry(
+        "tidegate_cloud.notify.cli:notify", "Tell people of alerts: e-mail, chat, push, webhooks.", _CLOUD, "cloud"
+    ),
     "console": Entry("tidegate_cloud.console.cli:console", "Serve the operators' page.", _CLOUD, "cloud"),
+    "history": Entry(
+        "tidegate_cloud.sinks.cli:history", "Keep readings and events for longer than Kafka does.", _CLOUD, "cloud"
+    ),
     "users": Entry("tidegate_cloud.console.users:users", "Keep the people who may use the console.", _CLOUD, "cloud"),
     "dlq": Entry("tidegate_cloud.engine.cli:dlq", "Look into the dead letters.", _CLOUD, "cloud"),
     "sim": Entry("tidegate_sim.cli:sim", "Devices that do not exist, recorded journeys, and load.", _TOOLS, "sim"),

@@ -151,7 +151,7 @@ _PASSING = frozenset(
         KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.OFFSET_NOT_AVAILABLE,
         KafkaError.REQUEST_TIMED_OUT, KafkaError.NETWORK_EXCEPTION, KafkaError.UNKNOWN_MEMBER_ID,
         KafkaError.ILLEGAL_GENERATION, KafkaError.FENCED_MEMBER_EPOCH, KafkaError.STALE_MEMBER_EPOCH,
-        KafkaError._NOENT, KafkaError._UNKNOWN_PARTITION,
+        KafkaError._NOENT, KafkaError._UNKNOWN_PARTITION, KafkaError._DESTROY,
     )
 )  # fmt: skip
 
@@ -177,6 +177,13 @@ class Offsets:
     def latest(self, parts: Iterable[Part]) -> dict[Part, int]:
         """The high watermark of each partition: records of open transactions count."""
         return self._list(parts, OFFSET_END)
+
+    def at_time(self, parts: Iterable[Part], time_us: int) -> dict[Part, int]:
+        """The first record of each partition that was appended at this time or later; its end where there is none."""
+        parts = list(parts)
+        found = self._list(parts, max(0, time_us // 1000))
+        missing = [part for part in parts if found[part] < 0]
+        return found | (self.latest(missing) if missing else {})
 
     def _list(self, parts: Iterable[Part], which: int) -> dict[Part, int]:
         # Asked through a consumer: the admin client's ListOffsets ends the whole process when the broker goes away

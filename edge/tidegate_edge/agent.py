@@ -14,6 +14,7 @@ from tidegate_protocols.errors import BadInput
 from .clock import Clock, SystemClock
 from .condition import UPLINK, Condition, resident_bytes
 from .config import Config, SerialSource, SourceSettings
+from .config import ModbusSource as ModbusSettings
 from .config import MqttSource as Mqtt
 from .framing import Framer
 from .intake import Intake
@@ -28,6 +29,7 @@ from .sources.mqtt import MqttSource
 from .sources.repeats import Sessions
 from .sources.running import Sources
 from .sources.serial import SerialSource as SerialPorts
+from .sources.tls import context_of
 from .spool import Spool
 from .uplink import Uplink
 from .windowing import Windows
@@ -60,12 +62,16 @@ class Agent:
         self.uplink = Uplink(
             spool, _kafka(config), clock,
             max_scans=config.batch.max_scans, max_age_s=config.batch.max_age_ms / 1000,
-            framer=Framer(config.batch.codec),
+            framer=Framer(config.batch.codec, config.batch.priors),
         )  # fmt: skip
 
     def _source(self, settings: SourceSettings, config: Config) -> Source:
         if isinstance(settings, SerialSource):
             return SerialPorts(settings, self._intake, self._cursors)
+        if isinstance(settings, ModbusSettings):
+            from .sources.modbus import ModbusSource  # pymodbus is loaded where it is spoken
+
+            return ModbusSource(settings, self._intake)
         repeats = self._sessions.of(settings.label, settings.window)
         return MqttSource(settings, self._intake, repeats, f"tidegate-{config.agent.name}")
 
@@ -130,7 +136,10 @@ class Agent:
                 f"cannot change while the agent runs, from {str(self.spool.directory)!r}",
                 where="agent.data_dir", hint="stop the agent, move the folder, start it",
             )  # fmt: skip
-        Framer(config.batch.codec)
+        Framer(config.batch.codec, config.batch.priors)
+        for source in config.source:
+            if isinstance(source, Mqtt) and source.tls is not None:
+                context_of(source.tls, source.label)
         await asyncio.to_thread(check_client, _kafka(config))
 
     async def switch(self, config: Config, step: Callable[[Step], None]) -> None:
@@ -158,7 +167,7 @@ class Agent:
         self.uplink.configure(
             _kafka(config),
             max_scans=config.batch.max_scans, max_age_s=config.batch.max_age_ms / 1000,
-            framer=Framer(config.batch.codec),
+            framer=Framer(config.batch.codec, config.batch.priors),
         )  # fmt: skip
         for label in sorted(labels & wanted.keys()):
             self.sources.add(wanted[label], self._source(wanted[label], config))

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from tidegate_protocols.errors import BadInput
@@ -21,15 +22,20 @@ from tidegate_protocols.errors import BadInput
 from .agent import Agent
 from .clock import Clock, SystemClock
 from .condition import UPLINK, Condition
-from .config import Config, parse
+from .config import Config, OtaSettings, parse
 from .last_good import Entry, LastGood, Record, Refusal, Trial, digest_of
 from .places import data_dir_of, read_file
 from .reload import Reloader, Step
+
+if TYPE_CHECKING:
+    # TUF's client is an extra of its own: only who takes configurations over the air has it.
+    from .ota.updates import Updates, Wellness
 
 log = logging.getLogger(__name__)
 
 _ATTEMPTS_MAX = 2
 _WATCH_S = 1.0
+_FOLLOW_AGAIN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +91,14 @@ class Boot:
     """Starts the agent of a configuration file and keeps both in step. Use `start`, then `run`."""
 
     def __init__(
-        self, path: Path, agent: Agent, reloader: Reloader, last_good: LastGood, before: Condition | None
+        self, path: Path, agent: Agent, reloader: Reloader, last_good: LastGood, before: Condition | None, clock: Clock
     ) -> None:
         self.agent = agent
         self.reloader = reloader
         self._path = path
         self._last_good = last_good
         self._before = before
+        self._clock = clock
         self._asked = asyncio.Event()
 
     @classmethod
@@ -139,7 +146,7 @@ class Boot:
             before = _blameless(read(choice.record.good.text), choice.config)
         reloader = Reloader(agent, last_good, clock, read, on_step)
         agent.config_status = lambda: reloader.status
-        return cls(path, agent, reloader, last_good, before)
+        return cls(path, agent, reloader, last_good, before, clock)
 
     def reload(self) -> None:
         """Look at the file now, also when it has not changed."""
@@ -148,12 +155,47 @@ class Boot:
     async def run(self) -> None:
         """Carry readings, and take new configurations, until the agent was stopped."""
         helpers = [asyncio.create_task(self.reloader.run(self._before)), asyncio.create_task(self._watch())]
+        if self.agent.config.ota is not None:
+            helpers.append(asyncio.create_task(self._follow(self.agent.config.ota)))
         try:
             await self.agent.run()
         finally:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
+
+    async def _follow(self, settings: OtaSettings) -> None:
+        """Take configurations over the air. Whatever goes wrong with that, the readings go on."""
+        while True:
+            try:
+                await self._updates(settings).run()
+            except BadInput as error:
+                log.error("no configuration is taken over the air: %s", error)
+                return
+            except Exception:
+                log.exception("following what is pushed failed and is begun again")
+            await asyncio.sleep(_FOLLOW_AGAIN_S)
+
+    def _updates(self, settings: OtaSettings) -> Updates:
+        from .ota.line import Line
+        from .ota.memory import Memory
+        from .ota.updates import Updates, root_of
+
+        config = self.agent.config
+        return Updates(
+            config.agent.name, root_of(Path(settings.root)), Memory(Path(config.agent.data_dir)),
+            lambda told: Line(config.agent.name, config.kafka.bootstrap, config.kafka.options, told),
+            self.reloader, lambda: read_file(self._path), self._wellness, self._clock,
+            max_bytes=settings.max_bytes, heartbeat_s=settings.heartbeat_s,
+        )  # fmt: skip
+
+    def _wellness(self) -> Wellness:
+        from .ota.updates import Wellness
+
+        now = self.agent.condition()
+        troubles = [f"{name}: {now.words[name]}" for name, well in now.well.items() if well is False]
+        troubles += [f"spool: {now.spool}"] if now.spool else []
+        return Wellness(not troubles, "; ".join(troubles), self.agent.spool.epoch)
 
     async def _watch(self) -> None:
         offers: set[asyncio.Task[object]] = set()

@@ -11,7 +11,7 @@ import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -23,6 +23,9 @@ from .framing import Codec
 from .names import device_name
 from .sources.topics import check_filter
 from .toml_lines import key_lines, line_of
+
+if TYPE_CHECKING:
+    from tidegate_protocols.link.modbus import Register
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
@@ -48,12 +51,14 @@ class Kafka(msgspec.Struct, kw_only=True):
 class BatchSettings(msgspec.Struct, kw_only=True):
     """A frame is sent once it has `max_scans`, or its oldest scan has been durable for `max_age_ms`.
 
-    `codec`: how its columns are written; "auto" is the smallest that this machine can write.
+    `codec`: how its columns are written; "auto" is the smallest that this machine can write. `priors`: files of what
+    was learnt about schemas (`tidegate frame train`), for frames that are smaller still.
     """
 
     max_scans: Annotated[int, Meta(ge=1, le=65_536)] = 256
     max_age_ms: Annotated[int, Meta(ge=0, le=60_000)] = 100
     codec: Codec = "auto"
+    priors: list[Text] = []
 
 
 class SpoolSettings(msgspec.Struct, kw_only=True):
@@ -103,6 +108,17 @@ class ReloadSettings(msgspec.Struct, kw_only=True):
 
     watch: bool = True
     probation_s: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
+
+
+class OtaSettings(msgspec.Struct, kw_only=True):
+    """Take configurations over the air. `root`: the root metadata that says whom to trust, installed with the agent.
+
+    `max_bytes`: of files that are kept. `heartbeat_s`: how often the agent says how it is when nothing changes.
+    """
+
+    root: Text
+    max_bytes: Annotated[int, Meta(ge=1 << 16)] = 32 << 20
+    heartbeat_s: Annotated[float, Meta(ge=1, le=86_400)] = 300.0
 
 
 class LimitSettings(msgspec.Struct, kw_only=True):
@@ -166,8 +182,19 @@ class Subscription(msgspec.Struct, kw_only=True):
     json: JsonMapping | None = None
 
 
+class TlsSettings(msgspec.Struct, kw_only=True):
+    """Files in PEM. Without `ca` the system's authorities count; `cert` and `key` are the agent's own."""
+
+    ca: Text | None = None
+    cert: Text | None = None
+    key: Text | None = None
+
+
 class MqttSource(msgspec.Struct, kw_only=True, tag="mqtt"):
-    """An MQTT broker. `window`: how many messages it sends without an acknowledgement (Mosquitto: 20)."""
+    """An MQTT broker. `window`: how many messages it sends without an acknowledgement (Mosquitto: 20).
+
+    `status_topic`: where the agent says, retained, that it is online; the broker says there when it is not.
+    """
 
     host: Text
     subscribe: Annotated[list[Subscription], Meta(min_length=1)]
@@ -175,6 +202,9 @@ class MqttSource(msgspec.Struct, kw_only=True, tag="mqtt"):
     client_id: Annotated[str, Meta(min_length=1, max_length=65_535)] | None = None
     username: str | None = None
     password: str | None = None
+    tls: TlsSettings | None = None
+    status_topic: Text | None = None
+    max_payload_bytes: Annotated[int, Meta(ge=1024, le=64 << 20)] = 1 << 20
     keepalive_s: Annotated[int, Meta(ge=5, le=65_535)] = 30
     window: Annotated[int, Meta(ge=1, le=65_535)] = 20
     name: Text | None = None
@@ -184,7 +214,53 @@ class MqttSource(msgspec.Struct, kw_only=True, tag="mqtt"):
         return self.name or f"{self.host}:{self.port}"
 
 
-SourceSettings: TypeAlias = SerialSource | MqttSource
+class ModbusRegister(msgspec.Struct, kw_only=True):
+    """A quantity in a device's registers; `at` counts from 0, as on the wire. value = raw · scale + offset."""
+
+    name: Text
+    at: Annotated[int, Meta(ge=0, le=65_535)]
+    kind: Literal["holding", "input", "coil", "discrete"] = "holding"
+    type: Literal["uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64", "bool"] = "uint16"
+    scale: float = 1.0
+    offset: float = 0.0
+    unit: str = ""
+    swapped: bool = False
+
+
+class ModbusSlave(msgspec.Struct, kw_only=True):
+    """Devices of one kind: their addresses on the line, and what they hold. In `device`, ``{unit}`` is the address."""
+
+    units: Annotated[list[Annotated[int, Meta(ge=1, le=247)]], Meta(min_length=1)]
+    device: Text
+    register: Annotated[list[ModbusRegister], Meta(min_length=1)]
+    schema: Name = "modbus"
+    every_s: Annotated[float, Meta(ge=0.05, le=86_400)] = 1.0
+
+    def registers(self) -> list[Register]:
+        """As the protocol wants them."""
+        from tidegate_protocols.link.modbus import Register  # pymodbus is loaded where it is spoken
+
+        return [Register(**msgspec.structs.asdict(each)) for each in self.register]
+
+
+class ModbusSource(msgspec.Struct, kw_only=True, tag="modbus"):
+    """A Modbus RTU line. `timeout_s`: how long an answer may take."""
+
+    path: Text
+    slave: Annotated[list[ModbusSlave], Meta(min_length=1)]
+    baud: Annotated[int, Meta(ge=50, le=4_000_000)] = 9600
+    parity: Literal["none", "even", "odd"] = "even"
+    stop_bits: Literal[1, 2] = 1
+    timeout_s: Annotated[float, Meta(ge=0.01, le=10)] = 0.3
+    rescan_s: Positive = 1.0
+    name: Text | None = None
+
+    @property
+    def label(self) -> str:
+        return self.name or self.path
+
+
+SourceSettings: TypeAlias = SerialSource | MqttSource | ModbusSource
 
 
 class Config(msgspec.Struct, kw_only=True):
@@ -192,7 +268,7 @@ class Config(msgspec.Struct, kw_only=True):
 
     agent: Agent
     kafka: Kafka
-    source: Annotated[list[SerialSource | MqttSource], Meta(min_length=1)]
+    source: Annotated[list[SerialSource | MqttSource | ModbusSource], Meta(min_length=1)]
     batch: BatchSettings = msgspec.field(default_factory=BatchSettings)
     spool: SpoolSettings = msgspec.field(default_factory=SpoolSettings)
     time: TimeSettings = msgspec.field(default_factory=TimeSettings)
@@ -200,6 +276,7 @@ class Config(msgspec.Struct, kw_only=True):
     metrics: MetricsSettings = msgspec.field(default_factory=MetricsSettings)
     reload: ReloadSettings = msgspec.field(default_factory=ReloadSettings)
     limits: LimitSettings = msgspec.field(default_factory=LimitSettings)
+    ota: OtaSettings | None = None
 
 
 _Path: TypeAlias = tuple[str | int, ...]
@@ -353,6 +430,10 @@ def _check_whole(config: Config, problems: list[Problem]) -> None:
             if source.device is not None and source.protocol == "packets":
                 problems.append(Problem((*at, "device"), "is not for packets", "their HELLO names the device"))
             continue
+        if isinstance(source, ModbusSource):
+            _check_modbus(source, at, problems)
+            continue
+        _check_mqtt(source, at, problems)
         for j, subscription in enumerate(source.subscribe):
             below: _Path = (*at, "subscribe", j)
             _check_json(subscription.json, subscription.payload, below, problems)
@@ -364,6 +445,41 @@ def _check_whole(config: Config, problems: list[Problem]) -> None:
             _check_device(subscription.device, [str(n + 1) for n in range(wildcards)], below, problems)
             if subscription.device is not None and subscription.payload == "sparkplug":
                 problems.append(Problem((*below, "device"), "is not for sparkplug", "its topics name the device"))
+
+
+def _check_modbus(source: ModbusSource, at: _Path, problems: list[Problem]) -> None:
+    taken: set[int] = set()
+    for i, slave in enumerate(source.slave):
+        below: _Path = (*at, "slave", i)
+        _check_device(slave.device, ["unit"], below, problems)
+        if len(slave.units) > 1 and "{unit}" not in slave.device:
+            problems.append(Problem((*below, "device"), "names several units alike", "put {unit} into it"))
+        twice = sorted(taken.intersection(slave.units) | {each for each in slave.units if slave.units.count(each) > 1})
+        if twice:
+            problems.append(Problem((*below, "units"), f"{twice[0]} is on this line twice"))
+        taken.update(slave.units)
+        for j, register in enumerate(slave.register):
+            if (register.type == "bool") != (register.kind in ("coil", "discrete")):
+                place: _Path = (*below, "register", j, "type")
+                problems.append(
+                    Problem(place, f"{register.type!r} is not for {register.kind}", "bits are of type bool")
+                )
+        try:
+            Schema(slave.schema, tuple(Channel(each.name, unit=each.unit) for each in slave.register))
+        except BadInput as error:
+            problems.append(Problem((*below, "register"), str(error)))
+
+
+def _check_mqtt(source: MqttSource, at: _Path, problems: list[Problem]) -> None:
+    tls = source.tls
+    if tls is not None and (tls.cert is None) != (tls.key is None):
+        missing = "key" if tls.key is None else "cert"
+        problems.append(Problem((*at, "tls", missing), "is missing", "a certificate and its key go together"))
+    if source.password is not None and source.username is None:
+        problems.append(Problem((*at, "username"), "is missing", "there is a password"))
+    topic = source.status_topic
+    if topic is not None and ("+" in topic or "#" in topic or "\0" in topic):
+        problems.append(Problem((*at, "status_topic"), f"{topic!r} is not a topic", "no wildcards"))
 
 
 def _check_window(rule: WindowSettings, at: _Path, problems: list[Problem]) -> None:

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import json
 import signal
+import threading
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -22,6 +23,10 @@ from .mqtt import parse_address
 from .records import read_records
 from .replay import Replay
 from .scenario import AUSTIN, make_scenario
+from .serial_ports import SerialPorts
+
+if TYPE_CHECKING:
+    from .modbus_slaves import ModbusLine
 
 _err = Console(stderr=True)
 _devices = click.option("--devices", default=12, show_default=True, help="How many devices.")
@@ -244,6 +249,90 @@ def load(
         )
     if report.accepted < report.messages:
         raise click.ClickException(f"{report.messages - report.accepted} messages were not accepted")
+
+
+@sim.command()
+@click.option("--count", type=click.IntRange(1, 100_000), default=100, show_default=True, help="How many agents.")
+@_seed
+@click.option("--dead", default=0.0, help="Share that is never heard.")
+@click.option("--crash", default=0.0, help="Share that restarts over a bad configuration.")
+@click.option("--lie", default=0.0, help="Share that says that a bad one runs well.")
+@click.option("--vanish", default=0.0, help="Share that is never heard again after a bad one.")
+@click.option("--bad-when", default="max_age_ms = 59999", show_default=True, help="Text that makes one a bad one.")
+@click.option("--probation-s", default=10.0, show_default=True, help="How long agents try what they are told.")
+@click.option("--seconds", type=float, default=0.0, help="End after so many seconds; without it, on Ctrl-C.")
+@click.option("--bootstrap", envvar="TIDEGATE_BOOTSTRAP", default="127.0.0.1:9092", show_default=True, help="Kafka.")
+@_json
+def agents(
+    count: int, seed: int, dead: float, crash: float, lie: float, vanish: float, bad_when: str, probation_s: float,
+    seconds: float, bootstrap: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Run agents that take configurations over the air, as real ones do, and fail as real ones do."""
+    from .agents import make_agents
+    from .agents_kafka import AgentsReport, Follow
+
+    if dead + crash + lie + vanish > 1:
+        raise BadInput("the shares are more than all", where="--dead, --crash, --lie, --vanish")
+    shares: dict[Any, float] = {"dead": dead, "crashes": crash, "liar": lie, "vanishes": vanish}
+    follow = Follow(bootstrap, make_agents(count, seed, shares=shares, probation_s=probation_s), bad_when)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with _progress("told") as progress:
+        task = progress.add_task("agents", total=count)
+
+        def show(report: AgentsReport) -> None:
+            words = f"{report.running} run what was pushed, {report.bad} a bad one"
+            progress.update(task, completed=report.told, description=words)
+
+        report = follow.run(seconds, stop, show)
+    if as_json:
+        click.echo(json.dumps(report.as_dict()))
+    else:
+        click.echo(
+            f"{report.told} of {report.agents} agents were told; {report.running} run what was pushed, {report.bad} "
+            f"run a bad one, {report.ever_bad} ever did"
+        )
+
+
+@sim.command()
+@click.option(
+    "--serial-dir", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for the line."
+)
+@click.option("--name", default="modbus", show_default=True, help="What the line is called in the folder.")
+@click.option("--units", default="1-3", show_default=True, metavar="LIST", help="Addresses, as 1-8,12.")
+@click.option("--silent", default="", metavar="LIST", help="Those of them that never answer.")
+@click.option("--late-ms", type=click.FloatRange(0), default=5.0, show_default=True, help="How long an answer takes.")
+def modbus(serial_dir: Path, name: str, units: str, silent: str, late_ms: float) -> None:
+    """Modbus RTU devices on one serial line, until Ctrl-C."""
+    from .modbus_slaves import ModbusLine
+
+    line = ModbusLine(_numbers(units, "--units"))
+    quiet = set(_numbers(silent, "--silent"))
+    for unit in line.units.values():
+        unit.silent, unit.late_s = unit.number in quiet, late_ms / 1000
+    asyncio.run(_modbus(line, serial_dir, name))
+
+
+async def _modbus(line: ModbusLine, serial_dir: Path, name: str) -> None:
+    async with SerialPorts(serial_dir) as ports:
+        port = ports.open(name)
+        line.attach(port)
+        click.echo(f"ready: {len(line.units)} devices on {port.link}")
+        await _until_stopped(asyncio.Event().wait())
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    numbers: list[int] = []
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        try:
+            numbers += range(int(first), int(last or first) + 1)
+        except ValueError:
+            raise BadInput(f"{part!r} is neither a number nor FIRST-LAST", where=option) from None
+    if any(not 1 <= number <= 247 for number in numbers):
+        raise BadInput("addresses are 1 to 247", where=option)
+    return numbers
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

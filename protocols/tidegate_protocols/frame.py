@@ -56,8 +56,12 @@ CodecName = Literal["plain", "bitpack", "range"]
 _CODECS: tuple[CodecName, ...] = ("plain", "bitpack", "range")
 
 
-class UnknownSchema(BadInput):
-    """A frame whose schema has not been announced yet. `fingerprint` names it: the frame can be read once it is."""
+class NotYetReadable(BadInput):
+    """A sound frame that names what is not at hand: it can be read once that has been announced."""
+
+
+class UnknownSchema(NotYetReadable):
+    """A frame whose schema has not been announced yet. `fingerprint` names it."""
 
     def __init__(self, fingerprint: bytes) -> None:
         super().__init__(
@@ -66,11 +70,13 @@ class UnknownSchema(BadInput):
         self.fingerprint = fingerprint
 
 
-class UnknownPriors(BadInput):
-    """A frame that names priors which are not at hand. `name` is theirs."""
+class UnknownPriors(NotYetReadable):
+    """A frame whose priors have not been announced yet. `name` is theirs."""
 
     def __init__(self, name: bytes) -> None:
-        super().__init__(f"priors {name.hex()} are not at hand", where="header")
+        super().__init__(
+            f"priors {name.hex()} have not been announced", where="header", hint="device.priors announces them"
+        )
         self.name = name
 
 
@@ -114,6 +120,8 @@ def encode_frame(batch: Batch, *, codec: CodecName | Literal["auto"] = "plain", 
     if codec == "auto":
         if backend.ready():
             found = [encode_frame(batch, codec="range", priors=priors), encode_frame(batch, codec="bitpack")]
+            if priors is not None:  # their name has 4 bytes, which a frame of few readings may not win back
+                found.append(encode_frame(batch, codec="range"))
             if cells <= _AUTO_PLAIN_CELLS and 8 * min(map(len, found)) > _AUTO_PLAIN_BITS * cells:
                 found.append(encode_frame(batch, codec="plain"))
             return min(found, key=len)

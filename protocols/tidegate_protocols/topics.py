@@ -40,7 +40,7 @@ class Topic:
 
 
 FRAMES = Topic("telemetry.frames", "frames", "device id", 7)
-RETRY = Topic("telemetry.retry", "frames that wait for a schema", "device id", 30)
+RETRY = Topic("telemetry.retry", "frames that wait for a schema or for priors", "device id", 30)
 DEAD_LETTERS = Topic("telemetry.dead-letters", "bad input, with the reason", "device id, or none", 30)
 EVENTS = Topic("fleet.events", "what operators found", "device id", 30)
 ALERTS = Topic("fleet.alerts", "alerts as they stand", "alert id, in its device's partition", None)
@@ -53,8 +53,18 @@ NOTIFICATIONS = Topic(
     extra={"cleanup.policy": "compact,delete"},
 )  # fmt: skip
 SCHEMAS = Topic("device.schemas", "schemas", "fingerprint, hex", None, partitions=1)
-DESIRED = Topic("device.desired", "configuration that a device should run", "device id", None)
-REPORTED = Topic("device.reported", "what a device says of itself", "device id", None)
+PRIORS = Topic("device.priors", "what frames of a schema may build on", "name, hex", None, partitions=1)
+DESIRED = Topic("device.desired", "configuration that an agent should run", "AGENT/agent", None)
+REPORTED = Topic("device.reported", "what devices and agents say of themselves", "device id, or AGENT/agent", None)
+TRUST = Topic("device.trust", "who may sign configurations", "root/VERSION", None, partitions=1)
+FILES = Topic(
+    "device.files", "contents of configurations and files", "SHA-256/NUMBER", None, partitions=1,
+    extra={"segment.bytes": str(64 * 2**20)},
+)  # fmt: skip
+LAYERS = Topic("registry.configs", "layers of configuration", "layer", None, partitions=1)
+ROLLOUTS = Topic("fleet.rollouts", "rollouts as they stand", "rollout id", None, partitions=1)
+ROLLOUT_LOG = Topic("fleet.rollout-log", "every step of every rollout", "rollout id", 365, partitions=1)
+ROLLOUT_COMMANDS = Topic("fleet.rollout-commands", "what people asked of rollouts", "rollout id", 30, partitions=1)
 DEVICES = Topic("registry.devices", "devices", "device id", None, partitions=1)
 FENCES = Topic("registry.fences", "fences", "fence id", None, partitions=1)
 RULES = Topic("registry.rules", "limits", "rule id", None, partitions=1)
@@ -80,7 +90,8 @@ MARKS = Topic("engine.marks", "side inputs and where they took effect", "kind an
 
 CATALOGUE: tuple[Topic, ...] = (
     FRAMES, RETRY, DEAD_LETTERS, EVENTS, ALERTS, ALERT_LOG, ALERT_GROUPS, COMMANDS, NOTIFICATIONS,
-    SCHEMAS, DESIRED, REPORTED, DEVICES, FENCES, RULES, POLICIES, SILENCES, FEEDBACK, CHECKPOINTS,
+    SCHEMAS, PRIORS, DESIRED, REPORTED, TRUST, FILES, LAYERS, ROLLOUTS, ROLLOUT_LOG, ROLLOUT_COMMANDS,
+    DEVICES, FENCES, RULES, POLICIES, SILENCES, FEEDBACK, CHECKPOINTS,
     ALERT_CHECKPOINTS, ALERT_MEMBERS, GROUP_CHECKPOINTS, MARKS, ACCOUNTS, AUDIT,
 )  # fmt: skip
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in CATALOGUE}

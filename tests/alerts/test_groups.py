@@ -307,6 +307,16 @@ def test_a_group_all_of_whose_alerts_are_hidden_tells_nobody():
     assert told(key.alert(1100, 2, 2) + key.tick(1100)) == [("group", 1100, ["desk"], 1)]
 
 
+def test_a_group_that_comes_out_again_without_growing_is_told_in_a_round_of_its_own():
+    key = Key()
+    said = key.storm(0, 3) + key.tick(10)
+    for number in (1, 2, 3):
+        said += key.alert(20, number, 2, muted="silence:s")
+    said += key.alert(30, 2, 3) + key.tick(30)
+    causes = [line.cause for line in lines(said) if line.tell]
+    assert len(causes) == len(set(causes)) == 2
+
+
 def test_a_critical_alert_makes_its_group_critical():
     key = Key()
     key.storm(0, 3)

@@ -9,11 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 from click.testing import CliRunner, Result
 from tidegate_cli.main import tidegate
-from tidegate_protocols.batch import Lane, batch_from_rows
+from tidegate_protocols.batch import Batch, Lane, batch_from_rows
+from tidegate_protocols.codec import backend
+from tidegate_protocols.codec.priors import Priors
 from tidegate_protocols.frame import encode_frame
 from tidegate_protocols.schema import Channel, Schema
 
@@ -161,3 +164,55 @@ def test_frames_come_from_a_topic_with_the_schemas_announced_there(fresh_kafka: 
     none = CliRunner().invoke(tidegate, ["frame", "inspect", *source[:-1], "bus-9"])
     assert none.exit_code == 1
     assert "no frame of bus-9" in none.output
+
+
+def _noisy(seq: int, n: int = 20) -> Batch:
+    rng = np.random.default_rng(seq)
+    columns = np.round(rng.normal(20, 1, n), 2), np.arange(n, dtype=np.int64) + seq, np.ones(n, np.bool_)
+    return Batch("bus-7", SCHEMA, 1, seq * n, 10**15 + np.arange(n) * 1_000_000, columns, (None,) * 3)
+
+
+def test_priors_are_learnt_from_files(tmp_path: Path) -> None:
+    backend.load()
+    paths = []
+    for i in range(10):
+        (tmp_path / f"{i}.frame").write_bytes(encode_frame(_noisy(i), codec="range"))
+        paths.append(str(tmp_path / f"{i}.frame"))
+    (tmp_path / "schema.json").write_bytes(SCHEMA.canonical_json)
+    target = tmp_path / "priors.json"
+    done = call("train", *paths, "--schema", str(tmp_path / "schema.json"), "-o", str(target))
+    assert done.exit_code == 0, done.output
+    priors = Priors.from_json(target.read_bytes())
+    assert (priors.fingerprint, priors.version) == (SCHEMA.fingerprint, 1)
+    assert "learnt from 8 frames, 2 others have" in done.output
+    assert priors.name.hex() in done.output
+    frame = encode_frame(_noisy(99), codec="range", priors=priors)
+    (tmp_path / "later.frame").write_bytes(frame)
+    source = [str(tmp_path / "later.frame"), "--schema", str(tmp_path / "schema.json")]
+    assert call("decode", *source).exit_code == 1
+    done = call("decode", *source, "--priors", str(target))
+    assert [row["seq"] for row in csv.DictReader(io.StringIO(done.stdout))] == [str(99 * 20 + i) for i in range(20)]
+    missing = call("train", *paths, "-o", str(target))
+    assert "need --schema" in missing.output
+    (tmp_path / "junk").write_bytes(b"junk")
+    junk = call("train", str(tmp_path / "junk"), "--schema", str(tmp_path / "schema.json"), "-o", str(target))
+    assert junk.exit_code == 1
+
+
+def test_priors_are_learnt_from_a_topic_announced_and_found_by_whoever_decodes(
+    fresh_kafka: KafkaNode, tmp_path: Path
+) -> None:
+    backend.load()
+    bootstrap = fresh_kafka.bootstrap
+    produce(bootstrap, "device.schemas", [(SCHEMA.fingerprint.hex(), SCHEMA.canonical_json)])
+    produce(bootstrap, "telemetry.frames", [("bus-7", encode_frame(_noisy(i))) for i in range(10)])
+    target = str(tmp_path / "priors.json")
+    source = ["--topic", "telemetry.frames", "--bootstrap", bootstrap]
+    for version in (1, 2):
+        done = call("train", *source, "--last", str(5 + version), "-o", target, "--announce")
+        assert done.exit_code == 0, done.output
+        assert f"version {version}" in done.output
+    priors = Priors.from_json(Path(target).read_bytes())
+    produce(bootstrap, "telemetry.frames", [("bus-7", encode_frame(_noisy(11), codec="range", priors=priors))])
+    done = call("decode", *source, "--last", "1")
+    assert [row["seq"] for row in csv.DictReader(io.StringIO(done.stdout))] == [str(11 * 20 + i) for i in range(20)]

@@ -13,6 +13,8 @@ from tidegate_cloud.console.security.passwords import Hashing, check_new
 from tidegate_cloud.console.service import ConsoleService
 from tidegate_protocols.accounts import PERMISSIONS
 from tidegate_protocols.errors import BadInput
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from tests.support.console import admin_of, person, session_by
 from tests.support.kafka import KafkaNode
@@ -62,6 +64,9 @@ def test_every_route_answers_those_who_may_and_nobody_else(site: Site, role: str
         if (method, path) == ("DELETE", "/api/v1/session") and role != "nobody":
             continue  # it works, and then nothing else would
         address = re.sub(r"\{\w+:\w+\}", "x", path)
+        if method == "WEBSOCKET":
+            assert opens(client, address) == (role != "nobody" and needs in PERMISSIONS[role]), path
+            continue
         with client.stream(method, address, **({"json": {}} if method in ("POST", "PUT") else {})) as answer:
             status = answer.status_code
         if needs == "nobody":
@@ -72,6 +77,17 @@ def test_every_route_answers_those_who_may_and_nobody_else(site: Site, role: str
             assert status not in (401, 403), (method, path)
         else:
             assert status == 403, (method, path)
+
+
+def opens(client: httpx.Client, path: str) -> bool:
+    """Whether a WebSocket is let in."""
+    cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in client.cookies.jar)
+    address = str(client.base_url).replace("http", "ws") + path
+    try:
+        with connect(address, additional_headers={"cookie": cookies}):
+            return True
+    except InvalidStatus:
+        return False
 
 
 def test_what_states_nothing_is_shut(site: Site):

@@ -63,6 +63,7 @@ class RunningAgent(Service):
         grace_s: float = 10,
         codec: str = "auto",
         probation_s: float = 1,
+        extra: str = "",
     ) -> None:
         self.config = directory / "agent.toml"
         text = _CONFIG.format(
@@ -74,7 +75,7 @@ class RunningAgent(Service):
             codec=codec,
             probation_s=probation_s,
         )
-        self.config.write_text(text, "utf-8")
+        self.config.write_text(text + extra, "utf-8")
         # An agent that is started and killed again and again need not load compiled codecs each time.
         env = {"TIDEGATE_KERNELS": "off"} if codec == "auto" else None
         super().__init__("agent", "agent", "run", "--config", self.config, directory=directory, env=env)

@@ -75,10 +75,10 @@ def test_a_sound_file_is_read_with_its_defaults() -> None:
             "agent.toml, line 12: source[0].baud: expected `int` >= 50, is 1",
         ]),
         ('type = "mqtt"', 'type = "mqt"', [
-            "agent.toml, line 16: source[1].type: 'mqt' is not known (serial or mqtt)",
+            "agent.toml, line 16: source[1].type: 'mqt' is not known (serial or mqtt or modbus)",
         ]),
         ('type = "mqtt"\n', "", [
-            "agent.toml, line 15: source[1].type: is missing (serial or mqtt)",
+            "agent.toml, line 15: source[1].type: is missing (serial or mqtt or modbus)",
         ]),
         ('device = "{1}"', 'devise = "{1}"\nqos = 1', [
             "agent.toml, line 22: source[1].subscribe[0].devise: is not a key (did you mean 'device'?)",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from tidegate_edge.framing import Framer
@@ -47,6 +49,31 @@ def test_auto_writes_the_smallest_frame_and_large_ones_fast() -> None:
     sizes = {codec: len(Framer(codec).encode(batch(100))) for codec in ("plain", "bitpack", "range")}  # type: ignore[arg-type]
     assert len(framer.encode(batch(100))) <= min(sizes.values())
     assert peek_header(framer.encode(batch(5000))).codec == "bitpack"
+
+
+def test_priors_make_the_frames_of_their_schema_smaller_and_no_others(tmp_path: Path) -> None:
+    backend.load()
+    from tidegate_protocols.codec.training import train_priors
+
+    priors = train_priors([batch(n) for n in range(20, 60)])
+    path = tmp_path / "wide.json"
+    path.write_bytes(priors.canonical_json)
+    framer = Framer("auto", [str(path)])
+    frame = framer.encode(batch(20))
+    assert peek_header(frame).priors == priors.name
+    assert len(frame) < len(Framer("auto").encode(batch(20)))
+    known = {SCHEMA.fingerprint: SCHEMA}
+    assert decode_frame(frame, known, {priors.name: priors}).equals(batch(20))
+    other = Batch("d", Schema("other", SCHEMA.channels), 1, 0, batch(20).ts_us, batch(20).columns, batch(20).valid)
+    assert peek_header(framer.encode(other)).priors == b""
+
+
+def test_files_that_hold_no_priors_are_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_bytes(b"{}")
+    with pytest.raises(BadInput, match=r"batch\.priors\[0\], .*bad\.json.*not priors"):
+        Framer("auto", [str(tmp_path / "bad.json")])
+    with pytest.raises(BadInput, match=r"batch\.priors\[0\]: .*none\.json cannot be read: No such file"):
+        Framer("auto", [str(tmp_path / "none.json")])
 
 
 def test_a_codec_that_needs_numba_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tidegate_edge.intake import Intake
-from tidegate_edge.sources.repeats import KEPT_MIN, Repeats
+from tidegate_edge.sources.repeats import KEPT_MIN, Repeats, mark_of
 from tidegate_edge.sources.topics import match
 from tidegate_edge.spool import Spool
 from tidegate_edge.spool.reader import Reader
@@ -80,36 +80,36 @@ async def test_repetitions_are_known_by_packet_id_and_content_over_a_restart(
 ) -> None:
     spool = await Spool.open(tmp_path, clock)
     repeats = Repeats(spool, "mqtt/x/", 20)
-    assert not repeats.seen(1, "t", b"one", again=False)
-    assert not repeats.seen(2, "t", b"two", again=False)
-    assert repeats.seen(2, "t", b"two", again=True)
+    assert not repeats.seen(1, mark_of("t", b"one"), again=False)
+    assert not repeats.seen(2, mark_of("t", b"two"), again=False)
+    assert repeats.seen(2, mark_of("t", b"two"), again=True)
     await spool.commit()
-    assert not repeats.seen(3, "t", b"not committed", again=False)
+    assert not repeats.seen(3, mark_of("t", b"not committed"), again=False)
     await spool._release()
 
     spool = await Spool.open(tmp_path, clock)
     repeats = Repeats(spool, "mqtt/x/", 20)
-    assert repeats.seen(1, "t", b"one", again=True)
-    assert not repeats.seen(3, "t", b"not committed", again=True)
-    assert not repeats.seen(1, "t", b"one", again=False), "the same id and content without DUP is a new message"
-    assert not repeats.seen(2, "t", b"other", again=True)
+    assert repeats.seen(1, mark_of("t", b"one"), again=True)
+    assert not repeats.seen(3, mark_of("t", b"not committed"), again=True)
+    assert not repeats.seen(1, mark_of("t", b"one"), again=False), "without DUP it is a new message"
+    assert not repeats.seen(2, mark_of("t", b"other"), again=True)
     repeats.forget()
     await spool.commit()
     await spool.close()
     spool = await Spool.open(tmp_path, clock)
-    assert not Repeats(spool, "mqtt/x/", 20).seen(1, "t", b"one", again=True)
+    assert not Repeats(spool, "mqtt/x/", 20).seen(1, mark_of("t", b"one"), again=True)
     await spool.close()
 
 
 async def test_no_more_repetitions_are_kept_than_a_window_needs(spool: Spool) -> None:
     repeats = Repeats(spool, "mqtt/x/", 20)
     for i in range(5 * KEPT_MIN):
-        repeats.seen(i % 65_535 + 1, "t", b"%d" % i, again=False)
+        repeats.seen(i % 65_535 + 1, mark_of("t", b"%d" % i), again=False)
         if i % 500 == 499:
             await spool.commit()
     await spool.commit()
     last = 5 * KEPT_MIN - 1
-    assert repeats.seen(last + 1, "t", b"%d" % last, again=True)
+    assert repeats.seen(last + 1, mark_of("t", b"%d" % last), again=True)
     rows = await spool.database.run(
         lambda c: c.execute("SELECT count(*) FROM state WHERE key LIKE 'mqtt/x/%'").fetchone()[0]
     )

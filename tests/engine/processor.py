@@ -16,13 +16,15 @@ if __name__ == "__main__":
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--instance", default="1")
     parser.add_argument("--group", default="tidegate-processor")
+    parser.add_argument("--longest-s", type=float, default=2.0)
     arguments = parser.parse_args()
     metrics = RunnerMetrics("processor", COUNTERS)
     runner = Runner(
-        TelemetryLogic([Fold("one"), Fold("two")]),
+        TelemetryLogic([Fold("one"), Fold("two")], silent_after_s=1e6),
         bootstrap=arguments.bootstrap,
         group=arguments.group,
         instance=arguments.instance,
         metrics=metrics,
+        longest_s=arguments.longest_s,
     )
     serve("processor", runner, registry=metrics.registry, metrics_port=0, log_level="info")

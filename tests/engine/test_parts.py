@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
-from tidegate_cloud.engine import Record
+from tidegate_cloud.engine import Outputs, Record
 from tidegate_cloud.engine.checkpoints import Position, StoredRow, seal, unseal
 from tidegate_cloud.engine.cursors import Cursor, DeviceRow, pack, unpack
 from tidegate_cloud.engine.metrics import BulkHistogram, RunnerMetrics
@@ -92,11 +92,12 @@ def test_a_bulk_histogram_counts_like_one_that_takes_values_singly() -> None:
 def test_runner_metrics_tell_counts_delay_and_lag() -> None:
     metrics = RunnerMetrics("processor", {"frames": "Frames"})
     record = Record("t", 0, 0, 1_000_000, None, None)
-    metrics.committed([record], {"frames": 3, "unknown": 1}, 1_250_000, 0.1)
+    metrics.committed([record], Outputs(counts={"frames": 3, "unknown": 1}, seconds={"decode": 0.5}), 1_250_000, 0.1)
     metrics.standing({Part("t", 0): 7, Part("t", 1): 0})
     metrics.standing({Part("t", 1): 2})
     value = metrics.registry.get_sample_value
     assert value("tidegate_processor_frames_total") == 3
+    assert value("tidegate_processor_stage_seconds_total", {"stage": "decode"}) == 0.5
     assert value("tidegate_processor_event_to_commit_seconds_sum") == pytest.approx(0.25)
     assert value("tidegate_processor_lag_records", {"topic": "t", "partition": "1"}) == 2
     assert value("tidegate_processor_lag_records", {"topic": "t", "partition": "0"}) is None

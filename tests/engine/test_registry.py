@@ -55,7 +55,7 @@ def square(size: float) -> str:
 )
 def test_what_cannot_be_read_is_left_out_and_counted(bad: Record) -> None:
     registry = Registry()
-    assert registry.apply([bad, record(RULES.name, "warm", RULE.encode(RULE_1))]) == 1
+    assert len(registry.apply([bad, record(RULES.name, "warm", RULE.encode(RULE_1))])) == 1
     assert list(registry.control.rules) == ["warm"]
     assert not registry.control.fences
     assert not registry.control.devices
@@ -92,3 +92,19 @@ def test_what_people_said_of_alerts_is_found_by_operator_and_device_and_can_be_t
     registry.apply([record(FEEDBACK_TOPIC.name, "a0", None, 3), record(FEEDBACK_TOPIC.name, "a1", None, 4)])
     assert registry.control.said("anomaly", "d") == []
     assert not registry.control.feedback
+
+
+def test_priors_are_known_by_their_name_until_they_are_removed() -> None:
+    from tidegate_protocols.codec.priors import Priors
+    from tidegate_protocols.topics import PRIORS
+
+    priors = Priors(bytes(8), (None, None))
+    registry, name = Registry(), priors.name.hex()
+    assert registry.apply([record(PRIORS.name, name, priors.canonical_json)]) == 0
+    assert registry.priors == {priors.name: priors}
+    assert (
+        registry.apply([record(PRIORS.name, "00000000", priors.canonical_json), record(PRIORS.name, name, b"{}")]) == 2
+    )
+    assert registry.priors == {priors.name: priors}
+    registry.apply([record(PRIORS.name, name, None)])
+    assert registry.priors == {}

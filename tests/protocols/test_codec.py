@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -85,14 +85,74 @@ def test_each_kind_of_column_is_as_small_as_it_should_be(codec: Literal["bitpack
     assert (header.end - header.body) / N <= most
 
 
-@given(batch=batches(max_scans=120, max_channels=1))
+def most(batch: Batch) -> int:
+    """Bytes that the columns of a batch may have: raw values, masks, and two bytes a column."""
+    n = len(batch)
+    masks = sum(1 + (n + 7) // 8 for mask in batch.valid if mask is not None)
+    return 8 * n + 8 * batch.readings + 2 * (1 + len(batch.columns)) + masks
+
+
+@given(batch=batches(max_scans=120))
 @settings(suppress_health_check=[HealthCheck.too_slow])
 def test_auto_is_never_worse_than_raw_values_and_two_bytes_a_column(batch: Batch) -> None:
     header = peek_header(encode_frame(batch, codec="auto"))
-    n = len(batch)
-    masks = sum(1 + (n + 7) // 8 for mask in batch.valid if mask is not None)
-    raw = 8 * n + 8 * batch.readings
-    assert header.end - header.body <= raw + 2 * (1 + len(batch.columns)) + masks
+    assert header.end - header.body <= most(batch)
+
+
+def _hostile(draw: Any, n: int) -> np.ndarray:
+    """Words that look like something and then are not."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    words = rng.integers(0, 2**64, n, dtype=np.uint64)
+    calm = np.cumsum(rng.integers(0, 3, n)).astype(np.uint64)
+    shape = draw(st.sampled_from(["random", "half", "stripes", "rare", "wide", "few", "narrow"]))
+    if shape == "half":
+        words[: n // 2] = calm[: n // 2]
+    elif shape == "stripes":
+        words = np.where(np.arange(n) // draw(st.integers(1, 80)) % 2, words, calm)
+    elif shape == "rare":
+        words = np.where(rng.random(n) < 0.05, words, calm)
+    elif shape == "wide":
+        words >>= rng.integers(0, 64, n).astype(np.uint64)
+    elif shape == "few":
+        words = rng.choice(words[: max(1, n // 3)], n)
+    elif shape == "narrow":
+        words >>= np.uint64(draw(st.integers(0, 63)))
+    return words
+
+
+@given(data=st.data())
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+def test_the_range_coder_pays_two_bytes_for_a_column_that_it_cannot_foretell(data: st.DataObject) -> None:
+    """Every column by itself: what one costs is not paid by another that is small."""
+    n = data.draw(st.one_of(st.integers(1, 5), st.integers(1, 1500)))
+    kinds = data.draw(st.lists(st.sampled_from(["float64", "int64"]), min_size=1, max_size=4))
+    words = [_hostile(data.draw, n) for _ in kinds]
+    columns = tuple(w.view(np.float64 if k == "float64" else np.int64) for w, k in zip(words, kinds, strict=True))
+    density = data.draw(st.sampled_from([None, 0.5, 0.9]))
+    rng = np.random.default_rng(n)
+    valid = tuple(None if density is None else rng.random(n) < density for _ in kinds)
+    schema = Schema("hostile", tuple(Channel(f"c{i}", kind) for i, kind in enumerate(kinds)))  # type: ignore[arg-type]
+    ts = _hostile(data.draw, n).view(np.int64) if data.draw(st.booleans()) else np.arange(n, dtype=np.int64)
+    batch = Batch("d", schema, 0, 0, ts, columns, valid)
+    for codec in CODECS:
+        frame = encode_frame(batch, codec=codec)
+        header = peek_header(frame)
+        assert header.end - header.body <= most(batch)
+        assert decode_frame(frame, {schema.fingerprint: schema}).equals(batch)
+    if n <= 200:
+        assert by_reference(frame, batch).equals(batch)
+
+
+@BOTH
+def test_many_doubles_that_come_again_are_told_once(codec: Literal["bitpack", "range"]) -> None:
+    """50 to 255 distinct values: a table of them and small indices."""
+    rng = np.random.default_rng(3)
+    for distinct in (50, 120, 255):
+        batch = one(rng.choice(rng.normal(size=distinct), 2000))
+        frame = encode_frame(batch, codec=codec)
+        assert decode_frame(frame, {batch.schema.fingerprint: batch.schema}).equals(batch)
+        assert by_reference(frame, batch).equals(batch)
+        assert len(frame) < 8 * distinct + 2000 * 1.1 + 120
 
 
 @BOTH
@@ -162,9 +222,9 @@ def test_the_reference_decoder_stops_where_decisions_run_past_the_end() -> None:
 
 
 def test_auto_is_plain_where_values_come_again_in_the_same_order() -> None:
-    cycle = np.tile(np.random.default_rng(1).normal(size=150), 4)
+    cycle = np.tile(np.random.default_rng(1).normal(size=290), 4)
     schema = Schema("s", (Channel("v"),))
-    batch = Batch("d", schema, 0, 0, np.arange(600, dtype=np.int64), (cycle,), (None,))
+    batch = Batch("d", schema, 0, 0, np.arange(1160, dtype=np.int64), (cycle,), (None,))
     frame = encode_frame(batch, codec="auto")
     assert peek_header(frame).codec == "plain"
     assert len(frame) * 2 < min(len(encode_frame(batch, codec=codec)) for codec in CODECS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import rfc8785
 from tidegate_protocols.batch import Batch
 from tidegate_protocols.codec import reference
 from tidegate_protocols.codec.bulk import decode_many
+from tidegate_protocols.codec.kernels.hazards import CLASS_MIN, HAZARDS
+from tidegate_protocols.codec.kernels.heads import STARTS
 from tidegate_protocols.codec.priors import Priors
 from tidegate_protocols.frame import decode_frame, peek_header
 from tidegate_protocols.schema import Schema
@@ -22,7 +25,7 @@ VECTORS = sorted(FOLDER.glob("*.frame"))
 def test_there_are_vectors_of_every_codec() -> None:
     kinds = {path.name.split("-")[1] for path in VECTORS}
     assert kinds == {"plain", "bitpack", "range"}
-    assert len(VECTORS) >= 19
+    assert len(VECTORS) >= 22
 
 
 @pytest.mark.usefixtures("compiled")
@@ -51,3 +54,14 @@ def test_a_golden_frame_holds_what_it_held_when_it_was_written(path: Path) -> No
     decoded = decode_many([frame], {schema.fingerprint: schema}, priors)
     assert decoded.bad == {}
     assert decoded.blocks[0].ts_us.tolist() == told["batch"]["ts_us"]
+
+
+def test_the_specification_holds_the_tables_that_the_code_goes_by() -> None:
+    section = Path("docs/frame.md").read_text("utf-8").partition("## 7. Tables")[2].partition("## 8.")[0]
+    chances, starts = section.split("Slots of heads")
+    rows = re.findall(r"(-?\d+): (-?\d+) (-?\d+) (-?\d+) (-?\d+)", chances)
+    assert [[int(value) for value in row] for row in rows] == [
+        [size, *row] for size, row in enumerate(HAZARDS.tolist(), CLASS_MIN)
+    ]
+    told = [[int(slot), int(chance)] for slot, chance in re.findall(r"(\d+): (\d+)", starts)]
+    assert told == sorted(STARTS.tolist())

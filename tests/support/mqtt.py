@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,12 +19,14 @@ from tests.support.wait import until
 class MqttBroker:
     """A broker as a child process on 127.0.0.1. `stop`, `start` and `kill` keep the port.
 
-    `name` is "mosquitto" or "embedded". Mosquitto keeps persistent sessions over a stop (not over a kill).
+    `name` is "mosquitto" or "embedded". Mosquitto keeps persistent sessions over a stop (not over a kill). `settings`
+    go over what it is configured with otherwise, None for its own default.
     """
 
     host = "127.0.0.1"
 
-    def __init__(self, name: str, directory: Path) -> None:
+    def __init__(self, name: str, directory: Path, settings: Mapping[str, str | None] | None = None) -> None:
+        self.settings = dict(settings or {})
         self.name = name
         self.directory = directory
         self.port = free_port()
@@ -56,7 +58,7 @@ class MqttBroker:
     def _command(self) -> list[str]:
         if self.name == "embedded":
             return [sys.executable, "-m", "tidegate_cli.mqtt_broker", "--port", str(self.port)]
-        settings = {
+        settings: dict[str, str | None] = {
             "listener": f"{self.port} {self.host}",
             "allow_anonymous": "true",
             "persistence": "true",
@@ -67,6 +69,7 @@ class MqttBroker:
         }
         if os.geteuid() == 0:
             settings["user"] = "root"  # else it changes to a user that cannot write the test's directory
+        settings = {key: value for key, value in {**settings, **self.settings}.items() if value is not None}
         path = self.directory / "mosquitto.conf"
         path.write_text("".join(f"{key} {value}\n" for key, value in settings.items()), "utf-8")
         return [mosquitto() or "mosquitto", "-c", str(path)]

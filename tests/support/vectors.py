@@ -69,6 +69,12 @@ def _batches() -> Iterator[tuple[str, Batch]]:
         "half": (walk + 10) / 10, "none": np.zeros(n), "runs": walk.astype(np.int64), "bits": rng.random(n) < 0.5,
     }, np.cumsum(rng.integers(0, 10**7, n)), (rng.random(n) < 0.5, np.zeros(n, np.bool_), t < 120, t != 3),
         lane=Lane.PREVIEW, time_estimated=True)  # fmt: skip
+    words = rng.integers(0, 2**64, 2 * n, dtype=np.uint64)
+    half = np.where(np.arange(2 * n) < n, words, words >> np.uint64(60))
+    yield "hostile", batch("hostile", {
+        "half": half.view(np.int64), "raw": words.view(np.int64), "table": rng.choice(rng.normal(size=60), 2 * n),
+        "wave": np.round(60 + 10 * np.sin(np.arange(2 * n) / 50) + rng.normal(0, 0.2, 2 * n), 1),
+    }, 10**15 + 1_000_000 * np.arange(2 * n), (rng.random(2 * n) < 0.5, None, None, None))  # fmt: skip
     awkward_column = np.resize(awkward, 24).view(np.float64)
     yield "awkward", batch("awkward", {"v": awkward_column, "w": awkward_column[::-1].copy()}, regular[:24])
     yield "single", batch("single", {"v": np.array([21.5]), "k": np.array([-1]), "b": np.array([True])}, regular[:1])

@@ -13,7 +13,7 @@ class Escalation(msgspec.Struct, frozen=True, array_like=True):
     """How far the telling of one alert or group has gone.
 
     since_us   when the clock of the levels began; None: it does not run
-    round      version at which it began: a condition that comes back is told anew
+    round      version at which it began, or more: a condition that comes back is told anew
     level      how many levels have been told in this round
     told       who was told in this round
     """
@@ -24,8 +24,8 @@ class Escalation(msgspec.Struct, frozen=True, array_like=True):
     told: tuple[str, ...] = ()
 
     def started(self, at_us: int, version: int) -> Escalation:
-        """A new round."""
-        return Escalation(at_us, version)
+        """A new round, with a number of its own."""
+        return Escalation(at_us, max(version, self.round + 1))
 
     def stopped(self) -> Escalation:
         """Somebody has it, or it is hidden: nobody further is told."""

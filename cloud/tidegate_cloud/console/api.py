@@ -12,16 +12,19 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
 from tidegate_protocols.alerts import Alert, AlertState, Command, Severity
 from tidegate_protocols.errors import BadInput
+from tidegate_protocols.events import Event
 
 from .commands import NotRecorded
 from .history import HOUR_US, decimate
 from .listing import Filter
+from .past import Unanswered
 from .security.gate import NOBODY, identity
 from .service import ConsoleService
 from .views import (
     Accepted,
     AlertDetail,
     AlertPage,
+    ChannelView,
     CommandBody,
     DeviceView,
     Health,
@@ -29,12 +32,14 @@ from .views import (
     SeriesView,
     Snapshot,
     Status,
+    Time,
     encode,
 )
 
 _JSON = "application/json"
 READ = {"needs": "read"}
 _RESOLVED_SHOWN = 500
+_NEARLY_US = 60_000_000
 _UNRESOLVED_SHOWN = 2_000
 _PROBLEMS = {
     404: ResponseSpec(Problem, description="There is no such thing"),
@@ -100,24 +105,67 @@ async def series(
     console: ConsoleService,
     device: str,
     channel: str,
-    from_us: int | None = None,
-    to_us: int | None = None,
-    max_points: Annotated[int, Parameter(ge=10, le=100_000)] = 2_000,
+    from_us: Time | None = None,
+    to_us: Time | None = None,
+    max_points: Annotated[int, Parameter(ge=10, le=20_000)] = 2_000,
 ) -> SeriesView:
-    """A channel over time, from a bounded memory of the last hour: `since_us` says how far back that goes.
+    """A channel over time: from memory as far as that reaches (`since_us`), else from the history service.
 
-    Thinned to the least and the greatest value of each stretch where there are more than `max_points`. Values are null
-    where a scan had none.
+    From memory, it is thinned to the least and the greatest value of each stretch where there are more than
+    `max_points`; values are null where a scan had none. From history, `values` are means of stretches of `resolution_s`
+    seconds with `low` and `high`, or every reading where it is 0. `missing` says why history could not be asked.
     """
     now_us = console.clock.now_us()
     begin = now_us - HOUR_US if from_us is None else from_us
     end = now_us + HOUR_US if to_us is None else to_us
     found = await asyncio.to_thread(console.history.series, device, channel, begin, end)
+    missing = ""
+    # What a device stamped within the hour came within the hour; of what is older, memory has only what came late.
+    reach_us = max(now_us - HOUR_US, (found.since_us or now_us) if found else now_us)
+    if console.past.is_there and begin < reach_us - _NEARLY_US:
+        try:
+            past = await console.past.series(device, channel, begin, max(begin, end), max_points)
+            if past is not None:
+                return SeriesView(
+                    device, channel, past.unit, past.ts_us, list(past.mean), None, "history", past.resolution_s,
+                    past.low, past.high,
+                )  # fmt: skip
+        except Unanswered as error:
+            missing = str(error)
     if found is None:
+        if missing:
+            raise HTTPException(missing, status_code=503)
         raise NotFoundException(f"nothing is remembered of channel {channel!r} of device {device!r}")
     ts_us, values = decimate(found.ts_us, found.values, max_points)
     shown = [None if value != value or value in (float("inf"), float("-inf")) else value for value in values.tolist()]
-    return SeriesView(device, channel, found.unit, ts_us.tolist(), shown, found.since_us)
+    return SeriesView(device, channel, found.unit, ts_us.tolist(), shown, found.since_us, missing=missing)
+
+
+@get("/devices/{device:str}/channels", opt=READ, responses={503: _PROBLEMS[503]})
+async def channels(console: ConsoleService, device: str) -> list[ChannelView]:
+    """Channels of which the history service keeps anything."""
+    try:
+        return [ChannelView(each.name, each.unit) for each in await console.past.channels(device)]
+    except Unanswered as error:
+        raise HTTPException(str(error), status_code=503) from None
+
+
+@get("/events", opt=READ, responses={503: _PROBLEMS[503]})
+async def events(
+    console: ConsoleService,
+    device: str = "",
+    from_us: Time | None = None,
+    to_us: Time | None = None,
+    limit: Annotated[int, Parameter(ge=1, le=5000)] = 200,
+) -> list[Event]:
+    """The newest events of a device, or of all, the newest first; from the history service. Default: the last day."""
+    now_us = console.clock.now_us()
+    end = now_us + HOUR_US if to_us is None else to_us
+    begin = min(end, now_us - 24 * HOUR_US if from_us is None else from_us)
+    try:
+        return await console.past.events(device, begin, end, limit)
+    except Unanswered as error:
+        raise HTTPException(str(error), status_code=503) from None
 
 
 @get("/alerts", opt=READ, responses={422: _PROBLEMS[422]}, sync_to_thread=False)
@@ -130,8 +178,8 @@ def alerts(
     kind: str = "",
     group: str = "",
     text: Annotated[str, Parameter(query="q", max_length=200)] = "",
-    since_us: int | None = None,
-    until_us: int | None = None,
+    since_us: Time | None = None,
+    until_us: Time | None = None,
     limit: Annotated[int, Parameter(ge=1, le=1000)] = 200,
     after: Annotated[str, Parameter(max_length=100)] = "",
 ) -> AlertPage:
@@ -233,7 +281,7 @@ def problem(_request: Request[Any, Any, Any], error: HTTPException) -> Response[
     return Response(Problem(detail or "not possible"), status_code=code, headers=error.headers)
 
 
-HANDLERS = (snapshot, devices, device_by_id, series, alerts, alert_by_id, command, status)
+HANDLERS = (snapshot, devices, device_by_id, series, channels, events, alerts, alert_by_id, command, status)
 
 
 def _field(place: dict[str, Any]) -> str:

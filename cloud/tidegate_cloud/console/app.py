@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from litestar import Litestar, Request, Router, asgi, get
+from litestar import Litestar, Request, Response, Router, asgi, get
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.response import File, Redirect
+from litestar.response import Redirect
+from litestar.routes import WebSocketRoute
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from . import api, editing
+from . import api, editing, sockets
+from .graph import controller
 from .guard import Guard
+from .pages import Page, Pages, takes_gzip
 from .security import routes as security_routes
 from .security.gate import NOBODY, Gate, identity, permit
 from .service import ConsoleService
 from .stream import serve as serve_stream
+from .views import Problem
 
 _BODY_MAX = 4 * 2**20  # a fence of many vertices is the largest thing that anyone sends
-STATIC = Path(__file__).resolve().parent / "static"
-# Said here, and not guessed from the system's table, which differs from one machine to the next.
-_NO_STORE = {"cache-control": "no-store"}
-_TYPES = {
-    ".css": "text/css; charset=utf-8",
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".json": "application/json",
-    ".png": "image/png",
-    ".svg": "image/svg+xml",
-    ".txt": "text/plain; charset=utf-8",
-    ".webmanifest": "application/manifest+json",
-    ".woff2": "font/woff2",
+_REFUSALS = {
+    400: ResponseSpec(Problem, description="It cannot be read"),
+    401: ResponseSpec(Problem, description="Log in first; or the token is not good"),
+    403: ResponseSpec(Problem, description="Not allowed"),
+    404: ResponseSpec(Problem, description="There is no such thing"),
+    409: ResponseSpec(Problem, description="As things stand it makes no sense"),
+    413: ResponseSpec(Problem, description="Too large"),
+    422: ResponseSpec(Problem, description="Something in the request is not as it must be"),
+    429: ResponseSpec(Problem, description="Too many tries"),
+    503: ResponseSpec(Problem, description="What is needed for it does not answer"),
 }
+_NO_STORE = {"cache-control": "no-store"}
+STATIC = Path(__file__).resolve().parent / "static"
 
 
 def create_app(console: ConsoleService, *, names: Iterable[str] = (), static: Path = STATIC) -> ASGIApp:
@@ -51,7 +56,11 @@ def create_app(console: ConsoleService, *, names: Iterable[str] = (), static: Pa
     def provide() -> ConsoleService:
         return console
 
-    routes = Router("/api/v1", route_handlers=[*api.HANDLERS, *security_routes.HANDLERS, *editing.handlers(), stream])
+    handlers = [*api.HANDLERS, *security_routes.HANDLERS, *editing.handlers(), *sockets.HANDLERS]
+    for handler in (*handlers, api.healthz):
+        if isinstance(handler, HTTPRouteHandler):
+            handler.responses = {**_REFUSALS, **(handler.responses or {})}
+    routes = Router("/api/v1", route_handlers=[*handlers, stream, controller(console)])
     app = Litestar(
         [routes, api.healthz, _page_handler(static)],
         dependencies={"console": Provide(provide, sync_to_thread=False)},
@@ -65,7 +74,7 @@ def create_app(console: ConsoleService, *, names: Iterable[str] = (), static: Pa
         openapi_config=OpenAPIConfig(
             title="Tidegate console",
             version="1",
-            openapi_router=Router("/schema", route_handlers=[], opt=api.READ),
+            openapi_router=Router("/schema", route_handlers=[], opt=api.READ, include_in_schema=False),
             render_plugins=[JsonRenderPlugin(path="/openapi.json")],
         ),
         signature_namespace={"ConsoleService": ConsoleService},
@@ -83,37 +92,45 @@ def routes_of(app: ASGIApp) -> list[tuple[str, str, str]]:
     found = []
     for route in app.routes:
         for handler in [*getattr(route, "route_handlers", ()), *filter(None, [getattr(route, "route_handler", None)])]:
-            methods = getattr(handler, "http_methods", {"GET"}) - {"OPTIONS"}  # Litestar's own, and shut
+            other = {"WEBSOCKET"} if isinstance(route, WebSocketRoute) else {"GET"}
+            methods = getattr(handler, "http_methods", other) - {"OPTIONS"}  # Litestar's own, and shut
             found += [(str(method), route.path, handler.opt.get("needs", "")) for method in methods]
     return sorted(found)
 
 
 def _page_handler(static: Path) -> HTTPRouteHandler:
     """Files as they are; any other path is one of the pages' own addresses, which index.html reads."""
+    pages = Pages(static)
 
-    @get(["/", "/{path:path}"], opt={"needs": NOBODY}, include_in_schema=False, sync_to_thread=False)
-    def page(request: Request[Any, Any, Any], path: str = "/") -> File | Redirect:
-        try:
-            wanted = (static / path.lstrip("/")).resolve()
-            found = wanted.is_relative_to(static) and wanted.is_file()
-        except (ValueError, OSError):  # no file can have such a name
-            found = False
-        if not found:
+    @get(["/", "/{path:path}"], opt={"needs": NOBODY}, include_in_schema=False)
+    async def page(request: Request[Any, Any, Any], path: str = "/") -> Response[Any]:
+        found = await asyncio.to_thread(pages.get, path)
+        if found is None:
             # Ids of devices may hold dots, names of files do; nothing else here does.
             is_file = "." in Path(path).name and not path.startswith(("/devices/", "/alerts/"))
             if path.startswith(("/api/", "/schema")) or is_file:
                 raise NotFoundException(f"there is nothing at {path}")
-            if path == "/login":
-                wanted = static / "login.html"
-            elif identity(request.scope) is None:
+            if path != "/login" and identity(request.scope) is None:
                 return Redirect("/login?" + urlencode({"next": path}), status_code=303, headers=_NO_STORE)
-            else:
-                wanted = static / "index.html"
-        return File(
-            wanted,
-            media_type=_TYPES.get(wanted.suffix, "application/octet-stream"),
-            content_disposition_type="inline",
-            headers={"cache-control": "no-cache"},
-        )
+            found = await asyncio.to_thread(pages.get, "/login.html" if path == "/login" else "/index.html")
+            if found is None:
+                raise NotFoundException("the pages are not installed")
+        return _answer(found, request)
 
     return page
+
+
+def _answer(page: Page, request: Request[Any, Any, Any]) -> Response[bytes]:
+    squeezed = bool(page.squeezed) and takes_gzip(request.headers.get("accept-encoding", ""))
+    etag = page.etag[:-1] + '-gz"' if squeezed else page.etag
+    # Under its own content's name a file never changes; under any other it is asked for again, which costs a 304.
+    for_ever = request.query_params.get("v", "") == page.etag.strip('"')
+    headers = {
+        "etag": etag, "vary": "accept-encoding",
+        "cache-control": "public, max-age=31536000, immutable" if for_ever else "no-cache",
+    }  # fmt: skip
+    if etag in (each.strip() for each in request.headers.get("if-none-match", "").split(",")):
+        return Response(b"", status_code=304, headers=headers, media_type=page.media_type)
+    if squeezed:
+        headers["content-encoding"] = "gzip"
+    return Response(page.squeezed if squeezed else page.plain, media_type=page.media_type, headers=headers)

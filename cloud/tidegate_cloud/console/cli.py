@@ -24,11 +24,13 @@ from tidegate_cloud.admin.topics import connect
 
 from .app import create_app
 from .history import BUDGET
+from .past import Past
 from .protocol import ConsoleProtocol
 from .service import ConsoleService
 from .writer import NotSaved
 
 _MIB = 2**20
+_MESSAGE_MAX = 64 * 1024  # nobody says more over a WebSocket
 _FILE = click.Path(exists=True, dir_okay=False)
 
 
@@ -72,6 +74,8 @@ class _Server(uvicorn.Server):
 @click.option(
     "--history-mib", type=click.IntRange(1), default=BUDGET // _MIB, show_default=True, help="Memory for the last hour."
 )
+@click.option("--history", "history_url", default="", metavar="URL", help="A history service: tidegate history.")
+@click.option("--history-token", envvar="TIDEGATE_HISTORY_TOKEN", default="", help="What it wants to see.")
 @click.option("--tls-cert", type=_FILE, help="Certificate chain, PEM.")
 @click.option("--tls-key", type=_FILE, help="Its private key, PEM.")
 @click.option(
@@ -88,6 +92,8 @@ def console(
     port: int,
     allow_host: tuple[str, ...],
     history_mib: int,
+    history_url: str,
+    history_token: str,
     tls_cert: str | None,
     tls_key: str | None,
     behind_proxy: str | None,
@@ -107,7 +113,7 @@ def console(
         _many_files()
         listener = _listen(host, port)
         connect(bootstrap)
-        service = ConsoleService(bootstrap, history_budget=history_mib * _MIB)
+        service = ConsoleService(bootstrap, history_budget=history_mib * _MIB, past=Past(history_url, history_token))
         where = _serve_metrics(service, metrics_port)
         more = {
             "log_level": log_level, "ssl_certfile": tls_cert, "ssl_keyfile": tls_key,
@@ -133,7 +139,8 @@ async def _run(
     await service.start()
     try:
         config = uvicorn.Config(
-            create_app(service, names=names), log_config=None, access_log=False, ws="none",
+            create_app(service, names=names), log_config=None, access_log=False, ws="websockets-sansio",
+            ws_max_size=_MESSAGE_MAX, ws_per_message_deflate=False,
             http=ConsoleProtocol, lifespan="off", server_header=False,
             timeout_graceful_shutdown=3, timeout_keep_alive=30, **more,
         )  # fmt: skip

@@ -20,6 +20,7 @@ from tidegate_protocols.topics import DEVICE_PARTITIONS
 
 from . import tokens
 from .listing import Listing
+from .positions import Position, Positions
 from .tokens import Token
 from .views import RuleView, encode
 
@@ -45,7 +46,7 @@ class Delta:
     """What was read since the last one.
 
     `topic_id` set: everything before is void, and the topic has this id. `devices` are (id, JSON), the newest of each;
-    `gone` are devices that are no longer known.
+    `gone` are devices that are no longer known; `positions` where those of `devices` are that are anywhere.
     `newest_us`: time of the newest reading among them.
     """
 
@@ -54,6 +55,7 @@ class Delta:
     transitions: list[Transition] = field(default_factory=list)
     devices: list[tuple[str, bytes]] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
+    positions: list[Position] = field(default_factory=list)
     fences: bytes | None = None
     rules: list[RuleView] | None = None
     newest_us: int = 0
@@ -110,6 +112,8 @@ class Picture:
         self._devices: OrderedDict[str, _Device] = OrderedDict()  # the last changed last
         self.fences = _EMPTY_FENCES
         self._fences_seq = self.seq = 1
+        self.positions = Positions()
+        self.gone_slots: list[int] = []
 
     def apply(self, delta: Delta) -> list[Change]:
         """Take in what was read; returns the changes of alerts, in order."""
@@ -125,6 +129,11 @@ class Picture:
             self._devices.move_to_end(device)
         for device in delta.gone:
             self._devices.pop(device, None)
+            slot = self.positions.remove(device)
+            if slot is not None:
+                self.gone_slots.append(slot)
+        if delta.positions:
+            self.positions.put(delta.positions)
         if delta.fences is not None:
             self.fences, self._fences_seq = delta.fences, self.seq
         if delta.rules is not None:

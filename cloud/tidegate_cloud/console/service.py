@@ -13,6 +13,7 @@ from tidegate_cloud.clock import Clock, SystemClock
 from .commands import Commander
 from .history import BUDGET, History
 from .hub import Hub
+from .past import Past
 from .picture import Delta, Picture
 from .registry import Registry
 from .security.accounts import Accounts
@@ -32,10 +33,13 @@ _SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 15.0, 60.0, 600.0)
 class ConsoleService:
     """Starts and stops with the application; `start` and everything else on one event loop.
 
-    `bootstrap`: Kafka. `history_budget`: bytes for the last hour of readings.
+    `bootstrap`: Kafka. `history_budget`: bytes for the last hour of readings;
+    `past`: the history service.
     """
 
-    def __init__(self, bootstrap: str, *, history_budget: int = BUDGET, clock: Clock | None = None) -> None:
+    def __init__(
+        self, bootstrap: str, *, history_budget: int = BUDGET, clock: Clock | None = None, past: Past | None = None
+    ) -> None:
         self.clock = clock or SystemClock()
         self.metrics = CollectorRegistry()
         self.history = History(history_budget)
@@ -50,6 +54,7 @@ class ConsoleService:
         self.hub = Hub(self.picture, self.clock, observe=shown.observe)
         self.commander = Commander(bootstrap)
         self.writer = Writer(bootstrap, self.clock)
+        self.past = past or Past()
         self.accounts = Accounts(self.writer, self.clock)
         self.registry = Registry(self.writer)
         self.audit = Audit(bootstrap)

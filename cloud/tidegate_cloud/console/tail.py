@@ -18,8 +18,9 @@ from collections.abc import Callable, Mapping
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from tidegate_protocols.alerts import ALERT, TRANSITION
+from tidegate_protocols.codec.priors import Priors
 from tidegate_protocols.errors import BadInput
-from tidegate_protocols.frame import UnknownSchema, decode_frame
+from tidegate_protocols.frame import NotYetReadable, decode_frame
 from tidegate_protocols.registry import DEVICE
 from tidegate_protocols.schema import Schema
 from tidegate_protocols.topics import (
@@ -31,6 +32,7 @@ from tidegate_protocols.topics import (
     DEVICES,
     FENCES,
     FRAMES,
+    PRIORS,
     RULES,
     SCHEMAS,
 )
@@ -43,6 +45,7 @@ from .fleet import Fleet
 from .history import HOUR_US, History
 from .lag import Lag
 from .picture import TRANSITIONS_MAX, AlertRecord, Delta
+from .positions import Position
 from .probe import Probe, topic_ids
 from .rates import Rates
 from .registry import KIND_OF_TOPIC, Registry
@@ -53,7 +56,7 @@ from .views import Stage, encode
 
 _log = logging.getLogger(__name__)
 
-_WHOLE = (ALERTS, SCHEMAS, ACCOUNTS, *(BY_NAME[name] for name in KIND_OF_TOPIC))
+_WHOLE = (ALERTS, SCHEMAS, PRIORS, ACCOUNTS, *(BY_NAME[name] for name in KIND_OF_TOPIC))
 _LOGS = (ALERT_LOG, AUDIT)
 _LOG_US = 7 * 24 * HOUR_US
 _FRAMES_AT_ONCE = 500
@@ -103,6 +106,7 @@ class Tail:
         self._fleet = Fleet()
         self._areas = Areas()
         self._schemas: dict[bytes, Schema] = {}
+        self._priors: dict[bytes, Priors] = {}
         self._waiting: deque[Message] = deque(maxlen=_WAITING_MAX)  # frames whose schema is still to come
         self._changed: set[str] = set()
         self._newest_us = 0
@@ -230,7 +234,13 @@ class Tail:
     def _fill(self, delta: Delta) -> None:
         """Put in what is conflated: the devices, fences and rules that changed."""
         if self._changed:
-            delta.devices = [(view.id, encode(view)) for view in self._fleet.views(self._changed)]
+            views = list(self._fleet.views(self._changed))
+            delta.devices = [(view.id, encode(view)) for view in views]
+            delta.positions = [
+                Position(view.id, view.lat, view.lon, view.speed, view.heading, view.ts_us or 0)
+                for view in views
+                if view.lat is not None and view.lon is not None
+            ]
             delta.gone = sorted(self._changed - {device for device, _ in delta.devices})
             self._changed.clear()
         delta.newest_us, self._newest_us = self._newest_us, 0
@@ -265,6 +275,8 @@ class Tail:
                     self._areas.rule(key, value)
                 case SCHEMAS.name:
                     self._schema(value)
+                case PRIORS.name:
+                    self._new_priors(value)
                 case ACCOUNTS.name:
                     self._accounts.take(key, value, message.offset())
                 case AUDIT.name:
@@ -280,14 +292,24 @@ class Tail:
             return
         schema = Schema.from_json(value)
         self._schemas[schema.fingerprint] = schema
+        self._try_again()
+
+    def _new_priors(self, value: bytes | None) -> None:
+        if value is None:
+            return
+        priors = Priors.from_json(value)
+        self._priors[priors.name] = priors
+        self._try_again()
+
+    def _try_again(self) -> None:
         waiting, self._waiting = self._waiting, deque(maxlen=_WAITING_MAX)
         for message in waiting:
             self._frame(message)
 
     def _frame(self, message: Message) -> None:
         try:
-            batch = decode_frame(message.value() or b"", self._schemas)
-        except UnknownSchema:
+            batch = decode_frame(message.value() or b"", self._schemas, self._priors)
+        except NotYetReadable:
             self._waiting.append(message)
             return
         except BadInput:

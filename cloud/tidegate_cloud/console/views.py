@@ -109,6 +109,18 @@ class SeriesView(Struct):
     ts_us: list[int]
     values: list[float | None]
     since_us: int | None
+    source: Literal["memory", "history"] = "memory"
+    resolution_s: float = 0.0
+    low: list[float] | None = None
+    high: list[float] | None = None
+    missing: str = ""
+
+
+class ChannelView(Struct):
+    """A channel and its unit."""
+
+    name: str
+    unit: str
 
 
 class Status(Struct, kw_only=True):
@@ -123,6 +135,7 @@ class Status(Struct, kw_only=True):
     unreadable_frames: int
 
 
+Time = Annotated[int, Meta(ge=-TS_MAX_US, le=TS_MAX_US, description="Microseconds since 1970 UTC")]
 Why = Annotated[str, Meta(max_length=500)]
 Key = Annotated[
     str, Meta(pattern="^[A-Za-z0-9._:-]{1,64}$", description="Idempotency key: a second command with it does nothing")

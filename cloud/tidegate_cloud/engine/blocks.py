@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from tidegate_protocols.batch import Lane
 from tidegate_protocols.codec import bulk
+from tidegate_protocols.codec.priors import Priors
 from tidegate_protocols.errors import BadInput
 from tidegate_protocols.schema import Schema
 
@@ -67,7 +68,9 @@ class Piece(NamedTuple):
     block: Block
 
 
-def read(records: Sequence[Record], schemas: Mapping[bytes, Schema]) -> Frames:
+def read(
+    records: Sequence[Record], schemas: Mapping[bytes, Schema], priors: Mapping[bytes, Priors] | None = None
+) -> Frames:
     """What the frames in these records hold."""
     k = len(records)
     device, schema, block, row, epoch, seq, n = np.full((7, k), -1, np.int64)
@@ -78,7 +81,7 @@ def read(records: Sequence[Record], schemas: Mapping[bytes, Schema]) -> Frames:
     marks: dict[bytes, int] = {}
     at = 0
     while at < k:
-        found = bulk.decode_many(values[at:] if at else values, schemas)
+        found = bulk.decode_many(values[at:] if at else values, schemas, priors)
         here = slice(at, at + found.taken)
         frames.bad.update((at + i, error) for i, error in found.bad.items())
         device[here] = _renumbered(found.device, found.devices, names)

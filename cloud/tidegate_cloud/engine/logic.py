@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 Headers = tuple[tuple[str, bytes | None], ...]
 
@@ -98,6 +98,19 @@ class Outputs:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+@runtime_checkable
+class Forgets(Protocol):
+    """A Logic that gives up rows after a time has these methods too."""
+
+    def forgettable(self, partition: int, now_us: int) -> Sequence[RowKey]:
+        """Rows of a partition that need not be kept any more, every record up to `now_us` having been processed."""
+        ...
+
+    def forget(self, keys: Iterable[RowKey]) -> None:
+        """Forget these rows."""
+        ...
+
+
 class Logic(Protocol):
     """See the module's docstring. Attributes (plain ones will do) are fixed for the life of the object.
 
@@ -108,6 +121,9 @@ class Logic(Protocol):
     broadcast_topics  broadcast inputs
     checkpoint_topic  where the rows are kept
     tick_s            a tick is wanted this often for each partition, in seconds; None: never
+
+    Beside these it may have `reference_topics`: those of the broadcast topics whose keys name their content (schemas by
+    fingerprint). A new record there changes nothing about what was processed before, so it is no edit.
     """
 
     @property
@@ -125,13 +141,14 @@ class Logic(Protocol):
     @property
     def tick_s(self) -> float | None: ...
 
-    def broadcast(self, records: Sequence[Record]) -> None:
+    def broadcast(self, records: Sequence[Record]) -> Sequence[Record] | None:
         """Broadcast records: once with the whole content before the first `take`, then what was added since, right
         before a `process`. The newest value of a key counts; a tombstone removes.
 
         Must be idempotent, and what an edit does to rows must follow from comparing a row with what is in force when
         its device is processed, not from having seen the edit: after an abort the rows are older than the edits.
-        Input that cannot be read is logged and left out, never raised.
+        Input that cannot be read is logged and left out, never raised; it may be returned, and then does not count as
+        in force.
         """
         ...
 

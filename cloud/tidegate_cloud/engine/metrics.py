@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from tidegate_cloud.kafka import Part
 
-from .logic import Record
+from .logic import Outputs, Record
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 600.0, 3600.0)
 _RECORDS = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0)
@@ -61,13 +61,28 @@ class RunnerMetrics:
         )
         self._batch_records = BulkHistogram(f"{name}_batch_records", "Records per micro-batch", _RECORDS, self.registry)
         self._batch_seconds = BulkHistogram(f"{name}_batch_seconds", "Time per micro-batch", _SECONDS, self.registry)
+        self._bytes = Counter(f"{name}_input_bytes", "Bytes of input records", registry=self.registry)
+        self._stages = Counter(f"{name}_stage_seconds", "Time spent in a stage", ["stage"], registry=self.registry)
+        self._row_bytes = Counter(f"{name}_checkpoint_bytes", "Bytes of state rows written", registry=self.registry)
+        self._rows_behind = Gauge(f"{name}_rows_behind", "Rows that changed since written", registry=self.registry)
+        self._age = Gauge(
+            f"{name}_checkpoint_age_seconds", "How long the oldest changed row has not been written",
+            registry=self.registry,
+        )  # fmt: skip
+        self._window = Gauge(
+            f"{name}_replay_window_records", "Records that a restart would replay", registry=self.registry
+        )
+        self._written = 0
         self._labelled: set[Part] = set()
 
-    def committed(self, records: Sequence[Record], counts: Mapping[str, int], now_us: int, seconds: float) -> None:
+    def committed(self, records: Sequence[Record], out: Outputs, now_us: int, seconds: float) -> None:
         """A micro-batch is done."""
-        for key, count in counts.items():
+        for key, count in out.counts.items():
             if counter := self._counters.get(key):
                 counter.inc(count)
+        for stage, spent in out.seconds.items():
+            self._stages.labels(stage).inc(spent)
+        self._bytes.inc(sum(len(record.value or b"") for record in records))
         self._transactions.inc()
         if records:
             appended = np.array([record.append_us for record in records], np.int64)
@@ -78,6 +93,14 @@ class RunnerMetrics:
     def aborted(self) -> None:
         """Everything was forgotten."""
         self._aborts.inc()
+
+    def checkpoints(self, behind: int, age_s: float, window: int, written: int) -> None:
+        """Rows that are not written yet, the oldest change's age, what a restart would replay; bytes written so far."""
+        self._rows_behind.set(behind)
+        self._age.set(age_s)
+        self._window.set(window)
+        self._row_bytes.inc(written - self._written)
+        self._written = written
 
     def standing(self, lags: Mapping[Part, int]) -> None:
         """The partitions at hand, and what waits in each."""

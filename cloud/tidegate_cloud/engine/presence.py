@@ -18,7 +18,7 @@ from .streams import Streams
 
 OPERATOR = "presence"
 SILENT, HEARD = "silent", "heard"
-LEAST_US = 60_000_000  # nobody is called silent sooner than this
+LEAST_S = 60.0  # nobody is called silent sooner than this
 _PAUSES = 6  # … nor before so many usual pauses
 
 
@@ -48,10 +48,10 @@ def heard(device: str, append_us: int) -> Event:
     return _event(device, HEARD, "end", append_us, append_us, {})
 
 
-def overdue(streams: Streams, numbers: npt.NDArray[np.int64], now_us: int) -> list[tuple[int, Event]]:
+def overdue(streams: Streams, numbers: npt.NDArray[np.int64], now_us: int, least_us: int) -> list[tuple[int, Event]]:
     """Of these devices, those that are silent now and were not called so: they are marked. (number, event)."""
     rows = streams.device[numbers]
-    allowed = np.maximum(LEAST_US, _PAUSES * rows["usual_us"])
+    allowed = np.maximum(least_us, _PAUSES * rows["usual_us"])
     late = (rows["silent"] == 0) & (rows["heard_us"] > 0) & (now_us - rows["heard_us"] > allowed)
     found = []
     for i in np.flatnonzero(late).tolist():

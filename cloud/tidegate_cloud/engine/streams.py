@@ -137,7 +137,8 @@ class Streams:
         record = self.device[number]
         record["heard_us"], record["usual_us"], record["silent"] = row.heard_us, row.usual_us, row.silent
         for fingerprint, c in row.cursors.items():
-            stream = self.stream[self.add_stream(number, self.schema_number(fingerprint))]
+            place = self.add_stream(number, self.schema_number(fingerprint))
+            stream = self.stream[place]  # not before: adding may make a new array
             stream["epoch"], stream["next"], stream["parked_to"], stream["resumed_to"] = (
                 c.epoch, c.next, c.parked_to, c.resumed_to,
             )  # fmt: skip

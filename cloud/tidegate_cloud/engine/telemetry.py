@@ -58,7 +58,10 @@ KEPT_US = 30 * 86_400_000_000  # rows of a device that is not heard for so long 
 
 
 class TelemetryLogic:
-    """See the module's docstring; a `logic.Logic`. `operators` run in the order given."""
+    """See the module's docstring; a `logic.Logic`. `operators` run in the order given.
+
+    `silent_after_s`: nobody is called silent sooner.
+    """
 
     name = "telemetry"
     state_version = 2
@@ -69,7 +72,10 @@ class TelemetryLogic:
     checkpoint_topic = CHECKPOINTS.name
     tick_s = 1.0
 
-    def __init__(self, operators: Sequence[Operator], *, partitions: int = DEVICE_PARTITIONS) -> None:
+    def __init__(
+        self, operators: Sequence[Operator], *, partitions: int = DEVICE_PARTITIONS,
+        silent_after_s: float = presence.LEAST_S,
+    ) -> None:  # fmt: skip
         self._registry = registry.Registry()
         self._chain = Chain(operators, self._registry.control)
         self._streams = Streams()
@@ -79,9 +85,12 @@ class TelemetryLogic:
         self._parked: dict[int, set[tuple[str, bytes]]] = {}
         self._needed: dict[int, int] = {}
         self._refused = 0
+        self._silent_after_us = int(silent_after_s * 1e6)
 
-    def broadcast(self, records: Sequence[Record]) -> None:
-        self._refused += self._registry.apply(records)
+    def broadcast(self, records: Sequence[Record]) -> Sequence[Record]:
+        refused = self._registry.apply(records)
+        self._refused += len(refused)
+        return refused
 
     def take(self, partition: int, rows: Mapping[bytes, bytes]) -> None:
         self._parked[partition] = set()
@@ -160,7 +169,7 @@ class TelemetryLogic:
             self._tick(turn, partition, now_us)
         if turn.records:
             with turn.timed("decode"):
-                frames = read(turn.records, self._registry.schemas)
+                frames = read(turn.records, self._registry.schemas, self._registry.priors)
             self._run(turn, frames, came_back)
         turn.events.sort(key=lambda placed: placed[0])
         turn.count("events", len(turn.events))
@@ -203,7 +212,7 @@ class TelemetryLogic:
         numbers = np.array(sorted(self._streams.members(partition)), np.int64)
         if not len(numbers):
             return
-        found = presence.overdue(self._streams, numbers, now_us)
+        found = presence.overdue(self._streams, numbers, now_us, self._silent_after_us)
         if self._chain.ticking:
             names = [self._streams.names[number] for number in numbers.tolist()]
             number_of = self._streams.number_of

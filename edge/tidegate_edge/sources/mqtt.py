@@ -1,10 +1,11 @@
 """An MQTT broker as a source: a persistent session at QoS 1 in which an acknowledgement means durable.
 
 A message is acknowledged when the commit that holds its scans is on the disk. Brokers send a window of messages
-(Mosquitto: 20) and then wait, so the spool is asked to commit when half of the window has come: the other half is on
-its way meanwhile. While the disk is in the way, acknowledgements are held and the broker keeps the rest.
+(Mosquitto: 20) and then wait, so the spool is asked to commit when the window is full, or when half of it has come and
+nothing follows for a moment. While the disk is in the way, acknowledgements are held and the broker keeps the rest.
 
-A message that cannot be read is counted, kept for inspection and acknowledged: it never blocks those behind it.
+A message that cannot be read is counted, kept for inspection and acknowledged: it never blocks those behind it. What
+the broker retained and sends at each subscription is known by its content, if it was the topic's last message.
 paho-mqtt speaks the protocol on the event loop; only the connecting, which blocks, runs in a thread.
 """
 
@@ -15,6 +16,7 @@ import logging
 import os
 import random
 import socket
+import ssl
 import threading
 from functools import partial
 from typing import Any
@@ -22,35 +24,25 @@ from typing import Any
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from tidegate_protocols.errors import BadInput
-from tidegate_protocols.payload.mapped import Mapping, parse_json
-from tidegate_protocols.payload.senml import parse_senml
-from tidegate_protocols.payload.sparkplug import SparkplugReader
-from tidegate_protocols.scan import Scan
 
 from ..config import MqttSource as Settings
-from ..config import Subscription
 from ..intake import Intake
-from ..names import device_name
-from .repeats import Repeats
-from .topics import match
+from .repeats import Repeats, mark_of
+from .routes import Routes
+from .tls import context_of
 
 log = logging.getLogger(__name__)
 
 CONNECTED = "connected"
+_REFUSED = "refused by the broker"
+_ONLINE, _OFFLINE = b'{"state":"online"}', b'{"state":"offline"}'
+_TOPICS_MAX = 20_000
+_QUIET_S = 0.003
+_RESUME_S = 0.1
 _BURST = 64  # messages taken before other tasks have their turn
 _PAUSE_S = (0.2, 10.0)
-_TOPICS_MAX = 20_000
 _CONNECT_TIMEOUT_S = 10.0
 _GOODBYE_S = 2.0
-
-
-class _Route:
-    """How the messages of one subscription are read."""
-
-    def __init__(self, settings: Subscription) -> None:
-        self.settings = settings
-        self.mapping: Mapping | None = settings.json.mapping() if settings.json else None
-        self.sparkplug = SparkplugReader() if settings.payload == "sparkplug" else None
 
 
 class MqttSource:
@@ -62,13 +54,16 @@ class MqttSource:
         self._intake = intake
         self._spool = intake.spool
         self._repeats = repeats
-        self._routes = [_Route(each) for each in settings.subscribe]
-        self._by_topic: dict[str, tuple[_Route, str | None]] = {}
+        self.heard_us = 0
+        self._last: dict[str, bytes] = {}  # hash of the last message of each topic
+        self._arrived = 0.0
+        self._quiet: asyncio.TimerHandle | None = None
         self._subscribing: int | None = None  # packet id of the SUBSCRIBE that the broker has not answered yet
         self._connecting: asyncio.Future[Any] | None = None
         self._session = 0  # counts connections: what was received in one is acknowledged in that one only
         self._group = -1
         self._mids: list[int] = []
+        self._unacknowledged = 0
         self._taken = 0
         self._resumed = False
         self._stopped = asyncio.Event()
@@ -79,8 +74,13 @@ class MqttSource:
             CallbackAPIVersion.VERSION2, settings.client_id or client_id, clean_session=False,
             reconnect_on_failure=False, manual_ack=True,
         )  # fmt: skip
+        if settings.tls is not None:
+            client.tls_set_context(context_of(settings.tls, settings.label))
         if settings.username is not None:
             client.username_pw_set(settings.username, settings.password)
+        if settings.status_topic is not None:
+            client.will_set(settings.status_topic, _OFFLINE, qos=1, retain=True)
+        self._routes = Routes(settings.subscribe, intake, client.publish)
         client.connect_timeout = _CONNECT_TIMEOUT_S
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
@@ -106,8 +106,8 @@ class MqttSource:
                     asyncio.to_thread(self._client.connect, settings.host, settings.port, settings.keepalive_s)
                 )
                 await asyncio.shield(self._connecting)
-            except OSError as error:
-                self._trouble(f"{settings.host}:{settings.port}: {error.strerror or error}")
+            except (OSError, ValueError) as error:  # ValueError: a host name that is none
+                self._trouble(f"{settings.host}:{settings.port}: {_reason(error)}")
             else:
                 if await self._keep_alive():
                     pause = _PAUSE_S[0]
@@ -133,6 +133,8 @@ class MqttSource:
         rest = socket.socket(fileno=os.dup(sock.fileno()))  # paho closes its own with the goodbye
         rest.setblocking(False)
         try:
+            if self._settings.status_topic is not None:  # a goodbye, after which the broker forgets the will
+                self._client.publish(self._settings.status_topic, _OFFLINE, qos=1, retain=True)
             self._client.disconnect()
             async with asyncio.timeout(_GOODBYE_S):
                 while await self._loop.sock_recv(rest, 65_536):
@@ -208,30 +210,45 @@ class MqttSource:
 
     def _readable(self) -> None:
         """Take what has come: paho reads one packet a call, and a turn of the event loop for each would cost more."""
+        sock: Any = self._client.socket()
+        if self._spool.congested and sock is not None:
+            self._loop.remove_reader(sock)
+            self._loop.call_later(_RESUME_S, self._watch, sock)
+            return
         for _ in range(_BURST):
             before = self._taken
             if self._client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS or self._taken == before:
                 break
+        # What TLS has decrypted already does not make the socket readable again.
+        if sock is self._client.socket() and isinstance(sock, ssl.SSLSocket) and sock.pending():
+            self._loop.call_soon(self._readable)
 
     # ---- the session
 
     def _on_connect(self, client: paho.Client, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
-            self._trouble(f"refused by the broker: {reason}")
+            self._trouble(f"{_REFUSED}: {reason}")
             return
         self._session += 1
+        self._unacknowledged, self._group = 0, -1
         if not flags.session_present:
             self._repeats.forget()
         self._resumed = bool(flags.session_present)
         self.status = "connected, subscribing"
-        _, self._subscribing = client.subscribe([(route.settings.filter, 1) for route in self._routes])
+        filters = self._routes.filters
+        gone = self._repeats.subscribed(filters) if self._resumed else self._repeats.subscribed(filters, anew=True)
+        if gone:
+            client.unsubscribe(gone)
+        _, self._subscribing = client.subscribe([(each, 1) for each in filters])
+        if self._settings.status_topic is not None:
+            client.publish(self._settings.status_topic, _ONLINE, qos=1, retain=True)
 
     def _on_subscribe(self, _client: paho.Client, _data: Any, mid: int, reasons: Any, _properties: Any) -> None:
         if mid != self._subscribing:
             return
         refused = [
-            f"{route.settings.filter!r} ({reason})"
-            for route, reason in zip(self._routes, reasons, strict=False)
+            f"{each!r} ({reason})"
+            for each, reason in zip(self._routes.filters, reasons, strict=False)
             if reason.is_failure
         ]
         if refused:
@@ -243,66 +260,47 @@ class MqttSource:
     def _on_disconnect(self, _client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if not self._stopped.is_set() and self.status.startswith(CONNECTED):
             self._trouble(f"connection lost: {reason}")
+        elif not self._stopped.is_set() and not self.status.startswith(_REFUSED):
+            self._trouble("the broker closes the connection before it has answered: does it want a certificate?")
         self._loop.call_soon_threadsafe(self._lost.set)
 
     def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
         self._taken += 1
-        topic, payload = message.topic, bytes(message.payload)
-        if message.qos and self._repeats.seen(message.mid, topic, payload, again=message.dup):
-            self._intake.repeated(self._settings.label, self._count(topic, payload))
+        label = self._settings.label
+        payload = bytes(message.payload)
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            self._intake.refuse(label, "", BadInput("its topic is not UTF-8"), payload)
         else:
-            try:
-                route, device = self._route(topic)
-                scans = self._read(route, device, topic, payload)
-            except BadInput as error:
-                self._intake.refuse(self._settings.label, topic, error, payload)
-            except Exception as error:  # a parser's bug must not hold up the stream: the broker would send it for ever
-                log.exception("%s: a message on %s broke its parser", self._settings.label, topic)
-                self._intake.refuse(self._settings.label, topic, BadInput(f"broke its parser: {error!r}"), payload)
-            else:
-                self._intake.take(self._settings.label, scans)
+            self._take(topic, payload, message)
         if message.qos:
             self._acknowledge_later(message.mid)
 
-    def _count(self, topic: str, payload: bytes) -> int:
-        """How many scans a repeated message holds. It was readable, or it was counted as one."""
+    def _take(self, topic: str, payload: bytes, message: paho.MQTTMessage) -> None:
+        label = self._settings.label
+        self.heard_us = self._intake.clock.wall_us()
+        mark = mark_of(topic, payload)
+        again = message.qos and self._repeats.seen(message.mid, mark, again=message.dup)
+        if again or (message.retain and self._last.get(topic) == mark):
+            self._intake.repeated(label, self._routes.count(topic, payload))
+            return
+        if len(self._last) >= _TOPICS_MAX:
+            self._last.clear()
+        self._last[topic] = mark
+        if len(payload) > self._settings.max_payload_bytes:
+            large = BadInput(f"{len(payload)} bytes, more than max_payload_bytes allows")
+            self._intake.refuse(label, topic, large, payload)
+            return
         try:
-            route, device = self._route(topic)
-            return len(self._read(route, device, topic, payload)) if route.sparkplug is None else 1
-        except Exception:  # it was refused, whatever it raised
-            return 1
-
-    def _read(self, route: _Route, device: str | None, topic: str, payload: bytes) -> list[Scan]:
-        if route.sparkplug is not None:
-            try:
-                return route.sparkplug.feed(topic, payload)
-            finally:
-                for command_topic, command in route.sparkplug.take_rebirths():
-                    self._client.publish(command_topic, command)
-        if route.mapping is not None:
-            return parse_json(payload, device, route.mapping)
-        if route.settings.payload == "senml":
-            scans = parse_senml(payload, device, now_us=self._intake.clock.wall_us())
+            scans = self._routes.read(topic, payload)
+        except BadInput as error:
+            self._intake.refuse(label, topic, error, payload)
+        except Exception as error:  # a parser's bug must not hold up the stream: the broker would send it for ever
+            log.exception("%s: a message on %s broke its parser", label, topic)
+            self._intake.refuse(label, topic, BadInput(f"broke its parser: {error!r}"), payload)
         else:
-            scans = parse_json(payload, device)
-        return self._intake.steady.widen(scans)
-
-    def _route(self, topic: str) -> tuple[_Route, str | None]:
-        """The first subscription that a topic matches, and the device that its template names there."""
-        known = self._by_topic.get(topic)
-        if known is None:
-            for route in self._routes:
-                fields = match(route.settings.filter, topic)
-                if fields is not None:
-                    template = route.settings.device
-                    known = route, device_name(template, fields) if template is not None else None
-                    break
-            else:
-                raise BadInput("no subscription matches its topic")
-            if len(self._by_topic) >= _TOPICS_MAX:
-                self._by_topic.clear()
-            self._by_topic[topic] = known
-        return known
+            self._intake.take(label, scans)
 
     def _acknowledge_later(self, mid: int) -> None:
         """Acknowledge once the group that is being collected is durable."""
@@ -312,11 +310,33 @@ class MqttSource:
             self._mids = []
             spool.then(partial(self._acknowledge, self._mids, self._session))
         self._mids.append(mid)
-        if 2 * len(self._mids) >= self._settings.window:
+        self._unacknowledged += 1
+        window = self._settings.window
+        if self._unacknowledged >= window:
             spool.hurry()
+        elif 2 * self._unacknowledged >= window:
+            self._arrived = self._loop.time()
+            if self._quiet is None:
+                self._quiet = self._loop.call_later(_QUIET_S, self._is_quiet)
+
+    def _is_quiet(self) -> None:
+        """Half a window has come: commit once nothing more follows. Its rest may be what the broker cannot send."""
+        self._quiet = None
+        left = self._arrived + _QUIET_S - self._loop.time()
+        if left > 0:
+            self._quiet = self._loop.call_later(left, self._is_quiet)
+        elif self._unacknowledged:
+            self._spool.hurry()
 
     def _acknowledge(self, mids: list[int], session: int) -> None:
         if session != self._session:
             return  # the broker sends them again, and they are known
+        self._unacknowledged -= len(mids)
         for mid in mids:
             self._client.ack(mid, 1)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message}"
+    return getattr(error, "strerror", None) or str(error)

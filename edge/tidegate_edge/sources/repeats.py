@@ -11,6 +11,7 @@ They are stored with each commit as one row of the spool's `state`, which leaves
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from functools import partial
 from hashlib import blake2b
 
@@ -21,6 +22,11 @@ from ..spool import Spool
 KEPT_MIN = 2_048
 
 _Marks = list[tuple[int, bytes]]  # packet id, hash of topic and payload
+
+
+def mark_of(topic: str, payload: bytes) -> bytes:
+    """What a message is recognised by: 8 bytes of BLAKE2b over its payload and the end of its topic."""
+    return blake2b(payload, digest_size=8, person=topic.encode("utf-8", "surrogatepass")[-16:]).digest()
 
 
 class Sessions:
@@ -52,6 +58,9 @@ class Repeats:
         self._count = 0
         self._group = -1
         self._marks: _Marks = []
+        self._filters_key = f"mqtt-filters/{prefix}"
+        stored = spool.state.get(self._filters_key)
+        self._filters: list[str] = msgspec.msgpack.decode(stored, type=list[str]) if stored else []
         own = [key for key in spool.state if key.startswith(prefix) and key.removeprefix(prefix).isdecimal()]
         for key in sorted(own):
             marks = msgspec.msgpack.decode(spool.state[key], type=_Marks)
@@ -64,9 +73,17 @@ class Repeats:
         """Keep so many, or `KEPT_MIN` where that is more."""
         self._kept = max(messages, KEPT_MIN)
 
-    def seen(self, mid: int, topic: str, payload: bytes, *, again: bool) -> bool:
+    def subscribed(self, filters: Sequence[str], *, anew: bool = False) -> list[str]:
+        """Note what the session subscribes to; return what it did before and no longer does, unless it is `anew`."""
+        gone = [] if anew else [each for each in self._filters if each not in filters]
+        if list(filters) != self._filters:
+            self._filters = list(filters)
+            text = msgspec.msgpack.encode(self._filters)
+            self._spool.keep(self._filters_key, lambda: text)
+        return gone
+
+    def seen(self, mid: int, mark: bytes, *, again: bool) -> bool:
         """Whether this message repeats one that was noted; a new one is noted. `again` is its DUP flag."""
-        mark = blake2b(payload, digest_size=8, person=topic.encode()[-16:]).digest()
         if again and self._hashes.get(mid) == mark:
             return True
         if self._group != self._spool.group:

@@ -33,11 +33,13 @@ _WHAT = {
         packed.CUT_SHORT: "cut short", packed.BAD_FORM: "its form does not suit the column",
         packed.BAD_MASK: "its nulls are damaged", packed.BAD_EXCEPTION: "its exceptions are damaged",
         packed.BAD_TRANSFORM: "its transform is damaged", packed.TRAILING: "bytes after the last column",
+        packed.BAD_VALUE: "a bool is neither 0 nor 1", packed.BAD_TIME: "the first time is not the header's",
     },
     "range": {
         ranged.BAD_HEAD: "its head does not suit the column", ranged.BAD_STRANGE: "its exceptions are damaged",
         ranged.BAD_TRANSFORM: "its transform is damaged", ranged.OVERRUN: "the bytes end before it does",
-        ranged.BAD_VALUE: "a bool is neither 0 nor 1",
+        ranged.BAD_VALUE: "a bool is neither 0 nor 1", ranged.BAD_TIME: "the first time is not the header's",
+        ranged.NOT_WHOLE: "the bytes are not those of the columns alone",
     },
 }  # fmt: skip
 

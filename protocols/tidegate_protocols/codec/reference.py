@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ..errors import BadInput
 from ..schema import Schema
-from .kernels.hazards import CLASS_MAX, CLASS_MIN, HAZARDS, START_MAX, START_MIN
+from .kernels.hazards import BINS, CHANCES, CLASS_MAX, CLASS_MIN
 from .kernels.heads import STARTS
 from .plain import Columns
 from .priors import Prior
@@ -24,9 +24,9 @@ from .varint import take_varint, unzigzag
 
 _U64 = 2**64 - 1
 _INTEGERS, _DECIMALS, _BINARY, _SINGLE_DECIMALS, _SINGLES, _NEAR_DECIMALS, _ORDERED, _SPLIT = range(8)
-_MINIMUM, _CENTRE, _DELTA, _SLOPE, _LINE = range(5)
+_MINIMUM, _CENTRE, _DELTA, _SLOPE, _LINE, _AVERAGE_2, _AVERAGE_16, _TREND = range(8)
 _DICTIONARY_MAX = 255
-_HAZARDS: list[list[int]] = HAZARDS.tolist()
+_CHANCES: list[list[int]] = CHANCES.tolist()
 _STARTS: list[list[int]] = STARTS.tolist()
 
 
@@ -48,6 +48,8 @@ def decode_columns(
         mask, values = source.column(index, kind_of, name)
         if kind_of == "bool" and any(value > 1 for value in values):
             raise BadInput("a bool is neither 0 nor 1", where=f"column {name}")
+        if kind_of == "time" and values[0]:
+            raise BadInput("the first time is not the header's", where=f"column {name}")
         cell = np.zeros(n, np.uint64)
         if mask is None:
             cell[:] = values
@@ -57,8 +59,7 @@ def decode_columns(
             cell[held] = values
             masks.append(held)
         words.append(cell)
-    if isinstance(source, _Packed):
-        source.finish()
+    source.finish()
     ts_us = words[0] + np.uint64(base_ts_us & _U64)
     columns: list[npt.NDArray[Any]] = []
     for channel, cell in zip(schema.channels, words[1:], strict=True):
@@ -69,6 +70,9 @@ def decode_columns(
 class _Source(Protocol):
     def column(self, index: int, kind_of: str, name: str) -> tuple[list[bool] | None, list[int]]:
         """The mask (None without nulls) and the words of the values that are there."""
+
+    def finish(self) -> None:
+        """Refuse what follows the last column."""
 
 
 # Section 4: integers from residuals, and values from integers.
@@ -106,12 +110,21 @@ def _restore(r: list[int], m: int, mode: int, base: int, step: int) -> list[int]
         for value in r:
             step = _signed(step + unzigzag(value))
             x.append(_signed(x[-1] + step))
+    elif mode == _TREND:
+        level, slope = _signed(base << 8), 0
+        for i, value in enumerate(r, 1):
+            level = _signed(level + slope)
+            x.append(_signed(unzigzag(value) + (_signed(level + 128) >> 8)))
+            error = _signed((x[-1] << 8) - level)
+            k = min(i.bit_length(), 3)
+            level = _signed(level + (error >> k - 1))
+            slope = _signed(slope + (error >> min(2 * k - 1, 4)))
     else:
-        shift = {5: 1, 6: 2, 7: 4}[mode]
-        average = _signed(base << 6)
-        for value in r:
-            x.append(_signed(unzigzag(value) + (_signed(average + 32) >> 6)))
-            average = _signed(average + (_signed((x[-1] << 6) - average) >> shift))
+        average = _signed(base << 8)
+        for i, value in enumerate(r, 1):
+            x.append(_signed(unzigzag(value) + (_signed(average + 128) >> 8)))
+            shift = min(i.bit_length(), 1 if mode == _AVERAGE_2 else 4)
+            average = _signed(average + (_signed((x[-1] << 8) - average) >> shift))
     return x
 
 
@@ -150,6 +163,15 @@ def _undo_transform(x: list[int], stride: int, offset: int, table: list[int] | N
     if any(not 0 <= value < len(table) for value in x):
         raise BadInput("its transform is damaged", where=where)
     return [table[value] for value in x]
+
+
+def _table(first: int, gaps: list[int], bad: Callable[[str], BadInput]) -> list[int]:
+    table = [first]
+    for gap in gaps:
+        table.append(_signed(table[-1] + _signed(gap)))
+        if table[-1] <= table[-2]:
+            raise bad("its transform is damaged")
+    return table
 
 
 def _exceptions(
@@ -193,6 +215,8 @@ class _Packed:
 
     def packed(self, count: int, width: int) -> list[int]:
         run = self.take((width * count + 7) // 8)
+        if width * count % 8 and run[-1] >> width * count % 8:
+            raise self.bad("spare bits are set")
         if width == 0:
             return [0] * count
         # 64 values end with a byte: shifting one integer of the whole run would take the square of its length.
@@ -263,9 +287,7 @@ class _Packed:
             entries = self.number()
             if not 2 <= entries <= _DICTIONARY_MAX:
                 raise self.bad("its transform is damaged")
-            table = [unzigzag(self.number())]
-            for gap in self.blocks(entries - 1):
-                table.append(_signed(table[-1] + gap))
+            table = _table(unzigzag(self.number()), self.blocks(entries - 1), self.bad)
         base = unzigzag(self.number())
         step = unzigzag(self.number()) if _has_step(mode) else 0
         count = _residual_count(mode, m)
@@ -287,10 +309,11 @@ class _Packed:
 
 # Section 6: the range coder.
 
-_BINS, _CONTEXTS, _SPREAD = 20, 3, 3
-_FOLLOWS, _NULLS, _MASK, _RAW, _SPLIT_RAW, _STRANGE, _ZERO, _IN_CONTEXT = 0, 1, 2, 4, 5, 6, 7, 8
-_APART, _OTHER_THAN_ZERO = 9, 10
-_KIND, _TRANSFORM, _MODE, _EXPONENT, _SIZE, _BASE, _STEP, _OTHER, _SLOTS = 16, 24, 28, 36, 68, 324, 452, 580, 708
+_CONTEXTS, _SPREAD = 3, 3
+_FOLLOWS, _NULLS, _MASK, _RAW, _PLAIN_MASK, _STRANGE, _ZERO, _IN_CONTEXT = 0, 1, 2, 4, 5, 6, 7, 8
+_APART, _OTHER_THAN_ZERO, _BLOCKS = 9, 10, 12
+_KIND, _TRANSFORM, _MODE, _EXPONENT, _SIZE, _BASE, _STEP, _OTHER, _DECADE = 16, 24, 28, 36, 68, 324, 452, 580, 708
+_SLOTS = 716
 
 
 class _Slots:
@@ -311,11 +334,8 @@ class _Slots:
         slots = cls([], [])
         for context in range(_CONTEXTS):
             row = size - 4 * _plain_bits(size) + ((context - 1) * _SPREAD if contexts else 0)
-            first, odd, even, slope = _HAZARDS[min(max(row, CLASS_MIN), CLASS_MAX) - CLASS_MIN]
-            for j in range(_BINS):
-                chance = first if j == 0 else (odd if j % 2 else even) + j * slope
-                slots.chances.append(min(max(chance, START_MIN), START_MAX))
-                slots.seen.append(7)
+            slots.chances += _CHANCES[min(max(row, CLASS_MIN), CLASS_MAX) - CLASS_MIN]
+        slots.seen = [7] * len(slots.chances)
         return slots
 
 
@@ -369,6 +389,12 @@ class _Ranged:
         self.back += width
         return value
 
+    def finish(self) -> None:
+        """The decisions gave out whole words of 4 bytes and 1 to 8 bytes at the end; plain bits fill whole bytes."""
+        rest = len(self.data) - (self.back + 7) // 8 - (self.front - 8)
+        if not 1 <= rest <= 8 or self.plain(-self.back % 8):
+            raise self.bad("the bytes are not those of the columns alone")
+
     def flag(self, slot: int) -> int:
         return self.decide(self.heads, slot)
 
@@ -388,12 +414,12 @@ class _Ranged:
         values = []
         for _ in range(count):
             q = 0
-            while q < _BINS and not self.decide(slots, context * _BINS + q):
+            while q < BINS and not self.decide(slots, context * BINS + q):
                 q += 1
             whole = q
-            if q == _BINS:
+            if q == BINS:
                 length = self.plain(6)
-                whole = (1 << length | self.plain(length)) + _BINS - 1
+                whole = (1 << length | self.plain(length)) + BINS - 1
             values.append((whole << k | self.plain(k)) & _U64)
             if contexts:
                 context = 0 if q == 0 else (1 if q < 4 else 2)
@@ -402,6 +428,12 @@ class _Ranged:
     def run(self, count: int) -> list[int]:
         if self.flag(_ZERO):
             return [0] * count
+        if self.flag(_BLOCKS):
+            values: list[int] = []
+            while len(values) < count:
+                width = min(self.tree(_OTHER, 7), 64)
+                values += [self.plain(width) for _ in range(min(64, count - len(values)))]
+            return values
         others: list[int] | None = None
         if self.flag(_APART):
             others = []
@@ -414,8 +446,8 @@ class _Ranged:
         slots = _Slots.residuals(size, contexts)
         if others is None:
             return self.residuals(count, size, contexts, slots)
-        values = iter(self.residuals(sum(others), size, contexts, slots))
-        return [next(values) + 1 & _U64 if other else 0 for other in others]
+        less = iter(self.residuals(sum(others), size, contexts, slots))
+        return [next(less) + 1 & _U64 if other else 0 for other in others]
 
     def column(self, index: int, kind_of: str, name: str) -> tuple[list[bool] | None, list[int]]:
         self.name = name
@@ -430,16 +462,22 @@ class _Ranged:
             if self.flag(_NULLS):
                 if kind_of == "time":
                     raise self.bad("its head does not suit the column")
-                mask = []
-                before = 1
-                for _ in range(self.n):
-                    before = self.flag(_MASK + before)
-                    mask.append(bool(before))
+                mask = self.mask()
                 m = sum(mask)
                 if m == self.n:
                     raise self.bad("its head does not suit the column")
             words = self.values(m, kind_of) if m else []
         return mask, words
+
+    def mask(self) -> list[bool]:
+        if self.flag(_PLAIN_MASK):
+            return [bool(self.plain(1)) for _ in range(self.n)]
+        mask: list[bool] = []
+        before = 1
+        for _ in range(self.n):
+            before = self.flag(_MASK + before)
+            mask.append(bool(before))
+        return mask
 
     def following(self, prior: Prior) -> list[int]:
         step = int(prior.step)
@@ -453,16 +491,11 @@ class _Ranged:
         return _words(x, prior.kind, prior.exponent, [])
 
     def values(self, m: int, kind_of: str) -> list[int]:
-        if kind_of == "float64":
-            kind = self.tree(_KIND, 3)
-            if kind == _INTEGERS:
-                raise self.bad("its head does not suit the column")
-            raw = kind == _SPLIT and self.flag(_SPLIT_RAW)
-        else:
-            kind = _INTEGERS
-            raw = self.flag(_RAW)
-        if raw:
+        if self.flag(_RAW):
             return [self.plain(64) for _ in range(m)]
+        kind = self.tree(_KIND, 3) if kind_of == "float64" else _INTEGERS
+        if kind_of == "float64" and kind == _INTEGERS:
+            raise self.bad("its head does not suit the column")
         exponent = self.tree(_EXPONENT, 5) if kind in (_DECIMALS, _BINARY, _SINGLE_DECIMALS, _NEAR_DECIMALS) else 0
         if exponent > (31 if kind == _BINARY else 15):
             raise self.bad("its head does not suit the column")
@@ -473,15 +506,14 @@ class _Ranged:
         stride = offset = 0
         table = None
         if transform == 1:
-            stride = _signed(self.number(_OTHER))
+            decade = self.tree(_DECADE, 3)
+            stride = _signed(self.number(_OTHER) * 10**decade)
             offset = unzigzag(self.number(_OTHER))
         elif transform == 2:
             entries = self.number(_OTHER)
             if not 2 <= entries <= min(_DICTIONARY_MAX, m):
                 raise self.bad("its transform is damaged")
-            table = [unzigzag(self.number(_OTHER))]
-            for gap in self.run(entries - 1):
-                table.append(_signed(table[-1] + gap))
+            table = _table(unzigzag(self.number(_OTHER)), self.run(entries - 1), self.bad)
         elif transform:
             raise self.bad("its transform is damaged")
         mode = self.tree(_MODE, 3)

@@ -16,7 +16,7 @@ from .kernels.hazards import CLASS_MIN
 from .priors import Prior, Priors
 
 _SEEN_CAP = 62  # what a trained chance counts for at most
-_MODES = (predict.MINIMUM, predict.CENTRE, predict.DELTA, predict.LINE, 5, 6, 7)
+_MODES = tuple(mode for mode in range(8) if mode != predict.SLOPE)
 
 
 def train_priors(batches: Sequence[Batch], version: int = 1) -> Priors:

@@ -8,7 +8,9 @@ drawn half from a normal and half from a Laplace distribution, and are part of t
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
+BINS = 20  # unary bins before a residual escapes
 CLASS_MIN = -16
 CLASS_MAX = 11
 START_MIN = 2048
@@ -29,3 +31,14 @@ HAZARDS = np.array(
     ],
     np.int64,
 )  # fmt: skip
+
+
+def _chances() -> npt.NDArray[np.int64]:
+    bins = np.arange(BINS)
+    first, odd, even, slope = (HAZARDS[:, i : i + 1] for i in range(4))
+    rows = np.where(bins & 1, odd, even) + bins * slope
+    rows[:, :1] = first
+    return np.clip(rows, START_MIN, START_MAX).astype(np.int64)  # type: ignore[no-any-return]
+
+
+CHANCES = _chances()  # [class - CLASS_MIN, bin]

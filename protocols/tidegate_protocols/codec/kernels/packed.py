@@ -14,8 +14,8 @@ A column, for the m of n scans that have a value (the times first, then each cha
     base     varint zigzag
     step     varint zigzag, in the modes that have one
     blocks   the residuals (not when all are zero)
-             NEAR_DECIMALS: zigzag base u8 0, then blocks of m zigzag second integers
-             SPLIT with exponent 0: m mantissas of 52 bits, low bits first, filled up to a whole byte
+             NEAR_DECIMALS: blocks of m zigzag second integers
+             SPLIT with exponent 0: m mantissas of 52 bits, low bits first, zeros up to a whole byte
 
 The times are differences to the first time, which the header carries.
 """
@@ -35,7 +35,7 @@ from .packing import pack, pack_bits, unpack, unpack_bits
 NULLS, EXCEPTIONS, ZERO = 0x08, 0x40, 0x80
 
 # What a decoder found: 0, or one of these.
-CUT_SHORT, BAD_FORM, BAD_MASK, BAD_EXCEPTION, BAD_TRANSFORM, TRAILING = range(1, 7)
+CUT_SHORT, BAD_FORM, BAD_MASK, BAD_EXCEPTION, BAD_TRANSFORM, TRAILING, BAD_VALUE, BAD_TIME = range(1, 9)
 
 
 @njit(cache=True)
@@ -282,8 +282,8 @@ def _take_column(data, o, end, column_type, u, x, extra, r, table, mask, n, faul
             if o >= 0:
                 table[0] = unzigzag(number)
                 o = unpack(data, o, end, r, entries - 1)
-                for i in range(1, entries):
-                    table[i] = table[i - 1] + np.int64(r[i - 1])
+                if o >= 0 and not pl.fill_table(table, r, entries):
+                    o = -1
         else:
             o = -1
     if o < 0:
@@ -360,22 +360,9 @@ def decode(data, o, end, n, types, cells, masks, first, fault):
         o, m = _take_column(data, o, end, types[j], u, x, extra, r, table, mask, n, fault)
         if o < 0:
             return fault[0]
-        if m == n:
-            for i in range(n):
-                cells[j, first + i] = u[i]
-        else:
-            k = 0
-            for i in range(n):
-                if mask[i]:
-                    cells[j, first + i] = u[k]
-                    k += 1
-                else:
-                    cells[j, first + i] = np.uint64(0)
-        if types[j] == pl.BOOL:
-            for i in range(n):
-                if cells[j, first + i] > np.uint64(1):
-                    fault[0] = BAD_FORM
-                    return fault[0]
+        if pl.spread(u, m, n, mask, types[j], cells[j], first):
+            fault[0] = BAD_TIME if types[j] == pl.TIME else BAD_VALUE
+            return fault[0]
     fault[2] = o
     if o != end:
         fault[0] = TRAILING

@@ -1,6 +1,6 @@
 """Residuals as bits of equal width, in blocks of 64.
 
-A block: width u8 (0 to 64), then its values of `width` bits each, low bits first, filled up to a whole byte.
+A block: width u8 (0 to 64), then its values of `width` bits each, low bits first, zeros up to a whole byte.
 """
 
 # mypy: no-check-untyped-defs, allow-untyped-defs
@@ -69,7 +69,7 @@ def pack_bits(r, start, stop, width, out, o):
 
 @njit(cache=True)
 def unpack(data, o, end, r, count):
-    """Read `count` residuals at `o`; returns the place after them, or -1 where they do not fit before `end`.
+    """Read `count` residuals at `o`; returns the place after them, or -1 where they are not what `pack` writes.
 
     Reads, but does not use, up to 8 bytes past `end`: the caller's array must have them.
     """
@@ -85,13 +85,16 @@ def unpack(data, o, end, r, count):
 
 @njit(cache=True)
 def unpack_bits(data, o, end, r, start, stop, width):
-    """Read r[start:stop], `width` bits each; returns the place after them or -1. Reads up to 8 bytes past `end`."""
+    """Read r[start:stop], `width` bits each; returns the place after them, or -1 where they are cut short or spare bits
+    are set. Reads up to 8 bytes past `end`.
+    """
     if width == 0:
         for i in range(start, stop):
             r[i] = np.uint64(0)
         return o
-    size = (width * (stop - start) + 7) >> 3
-    if size > end - o:
+    bits = width * (stop - start)
+    size = (bits + 7) >> 3
+    if size > end - o or (bits & 7 and data[o + size - 1] >> (bits & 7)):
         return -1
     mask = _ALL >> np.uint64(64 - width)
     bit = 0

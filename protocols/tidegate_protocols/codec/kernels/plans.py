@@ -28,6 +28,7 @@ DICTIONARY_MAX = 255
 COUNTED_MAX = 20  # entries that the range coder's bins tell apart one by one
 _DICTIONARY_FROM = 16  # values: fewer hold no repeats worth a table
 _DICTIONARY_BITS = 2.0  # bits a value: below, no table can win by much
+_DICTIONARY_SURE = 12.0
 _DICTIONARY_SAMPLE = 32
 _HASH = 1024
 
@@ -117,8 +118,8 @@ def _cost(r, count, thorough):
 def choose_mode(x, m, thorough, timed, r, best, plan):
     """Fill MODE, BASE, STEP, COUNT and ZERO of the plan and `best` with the residuals; returns their cost in bits."""
     lowest = np.inf
-    # The averages follow noise and cost time: only the range coder, which makes use of a tenth of a bit, tries them.
-    last = pr.AVERAGE_16 if thorough else (pr.LINE if timed else pr.SLOPE)
+    # These follow noise and cost time: only the range coder, which makes use of a tenth of a bit, tries them.
+    last = pr.TREND if thorough else (pr.LINE if timed else pr.SLOPE)
     for mode in range(last + 1):
         if (mode == pr.MINIMUM and thorough and m > 2) or (mode == pr.LINE and not timed and not thorough):
             continue
@@ -243,7 +244,10 @@ def choose_integers(x, m, thorough, timed, y, r, best, table, plan):
         cost += bit_length(np.uint64(stride)) + bit_length(np.uint64(abs(x[0]))) + 16
     else:
         cost = choose_mode(x, m, thorough, timed, r, best, plan)
-    if m < _DICTIONARY_FROM or cost < _DICTIONARY_BITS * m or timed or not _repeats(x, m):
+    if m < _DICTIONARY_FROM or cost < _DICTIONARY_BITS * m or timed:
+        return cost
+    # Where values cost much, a table of a few hundred pays; where they do not, only one of few, which a sample shows.
+    if cost < _DICTIONARY_SURE * m and not _repeats(x, m):
         return cost
     d = _distinct(x, m, table)
     if d < 2:
@@ -355,6 +359,42 @@ def choose(u, m, column_type, thorough, x, y, extra, strange, r, best, table, pl
     if cost + 72.0 * plan[STRANGE] >= 64.0 * m:
         plan[:] = 0
         plan[KIND], plan[EXPONENT] = md.SPLIT, 1
+
+
+@njit(cache=True)
+def fill_table(table, gaps, entries):
+    """Complete a dictionary whose first entry is there; False where it does not ascend."""
+    for i in range(1, entries):
+        table[i] = table[i - 1] + np.int64(gaps[i - 1])
+        if table[i] <= table[i - 1]:
+            return False
+    return True
+
+
+@njit(cache=True)
+def spread(u, m, n, mask, column_type, row, first):
+    """Lay the m values into row[first : first + n] where the mask says, zeros elsewhere.
+
+    Returns 0, or 1 where a bool is neither 0 nor 1 or the first time is not 0.
+    """
+    if m == n:
+        for i in range(n):
+            row[first + i] = u[i]
+    else:
+        k = 0
+        for i in range(n):
+            if mask[i]:
+                row[first + i] = u[k]
+                k += 1
+            else:
+                row[first + i] = np.uint64(0)
+    if column_type == TIME:
+        return 1 if row[first] else 0
+    if column_type == BOOL:
+        for i in range(n):
+            if row[first + i] > np.uint64(1):
+                return 1
+    return 0
 
 
 @njit(cache=True)

@@ -7,7 +7,10 @@
 | DELTA | the value before + step | base, step | n - 1 |
 | SLOPE | the value before + the difference before it | base, step | n - 2 |
 | LINE | base + (step * i >> 8) | base, step | n |
-| AVERAGE_2, _4, _16 | the exponential average of the values before, with weight 1/2, 1/4, 1/16 | base | n - 1 |
+| AVERAGE_2, AVERAGE_16 | the average of the values before, of the last 2 or 16 exponentially | base | n - 1 |
+| TREND | a level and its slope, each corrected by part of what was not foretold | base | n - 1 |
+
+TREND is Holt's double exponential smoothing (1957) with weights 1/4 and 1/16, larger ones at the start.
 
 All sums are modulo 2**64 and every shift to the right keeps the sign, so a decoder in any language gets the same.
 Residuals are zigzag but in MINIMUM, where they are value - base.
@@ -21,8 +24,8 @@ from numba import njit
 
 from .bits import unzigzag, zigzag
 
-MINIMUM, CENTRE, DELTA, SLOPE, LINE, AVERAGE_2, AVERAGE_4, AVERAGE_16 = range(8)
-_FRACTION = 6  # bits after the point of the running average
+MINIMUM, CENTRE, DELTA, SLOPE, LINE, AVERAGE_2, AVERAGE_16, TREND = range(8)
+_FRACTION = 8  # bits after the point of an average, a level and a slope
 _HALF = 1 << (_FRACTION - 1)
 
 
@@ -43,9 +46,9 @@ def has_step(mode):
 
 
 @njit(cache=True)
-def weight_shift(mode):
-    """The shift that is the weight of an exponential average."""
-    return 1 if mode == AVERAGE_2 else (2 if mode == AVERAGE_4 else 4)
+def _last_shift(mode):
+    """Where the shift that is an average's weight ends; it begins at 1, and is bit_length(i) until then."""
+    return 1 if mode == AVERAGE_2 else 4
 
 
 @njit(cache=True)
@@ -133,9 +136,24 @@ def residuals(x, m, mode, base, step, r):
         for i in range(m):
             r[i] = zigzag(x[i] - base - ((step * i) >> 8))
         return m
-    shift = weight_shift(mode)
+    shift = 0
+    if mode == TREND:
+        level = base << _FRACTION
+        slope = np.int64(0)
+        for i in range(1, m):
+            if shift < 3 and i >> shift:
+                shift += 1
+            level += slope
+            r[i - 1] = zigzag(x[i] - ((level + _HALF) >> _FRACTION))
+            error = (x[i] << _FRACTION) - level
+            level += error >> (shift - 1)
+            slope += error >> min(2 * shift - 1, 4)
+        return m - 1
+    last = _last_shift(mode)
     average = base << _FRACTION
     for i in range(1, m):
+        if shift < last and i >> shift:
+            shift += 1
         r[i - 1] = zigzag(x[i] - ((average + _HALF) >> _FRACTION))
         average += ((x[i] << _FRACTION) - average) >> shift
     return m - 1
@@ -169,11 +187,28 @@ def restore(r, m, mode, base, step, x):
     elif mode == LINE:
         for i in range(m):
             x[i] = base + ((step * i) >> 8) + unzigzag(r[i])
+    elif mode == TREND:
+        shift = 0
+        level = base << _FRACTION
+        trend = np.int64(0)
+        x[0] = base
+        for i in range(1, m):
+            if shift < 3 and i >> shift:
+                shift += 1
+            level += trend
+            value = unzigzag(r[i - 1]) + ((level + _HALF) >> _FRACTION)
+            error = (value << _FRACTION) - level
+            level += error >> (shift - 1)
+            trend += error >> min(2 * shift - 1, 4)
+            x[i] = value
     else:
-        shift = weight_shift(mode)
+        shift = 0
+        last = _last_shift(mode)
         average = base << _FRACTION
         x[0] = base
         for i in range(1, m):
+            if shift < last and i >> shift:
+                shift += 1
             value = unzigzag(r[i - 1]) + ((average + _HALF) >> _FRACTION)
             average += ((value << _FRACTION) - average) >> shift
             x[i] = value

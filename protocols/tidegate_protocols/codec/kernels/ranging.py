@@ -16,9 +16,9 @@ import numpy as np
 from numba import njit
 
 from .bits import bit_length
-from .hazards import CLASS_MAX, CLASS_MIN, HAZARDS, START_MAX, START_MIN
+from .hazards import BINS, CHANCES, CLASS_MAX, CLASS_MIN
+from .packing import BLOCK
 
-BINS = 20  # unary bins before a residual escapes
 CONTEXTS = 3
 SLOTS = BINS * CONTEXTS
 SIZE_CLASSES = 256  # of a mean residual, 4 to an octave
@@ -161,6 +161,44 @@ def finish(st, out, back):
 
 
 @njit(cache=True)
+def written_bits(st):
+    """How many bits both streams have taken so far."""
+    return 8 * np.int64(st[FRONT] + st[BACK]) + np.int64(st[HELD_BITS]) + 64 - bit_length(st[RANGE])
+
+
+@njit(cache=True)
+def mark(st, out, kept):
+    """Note in `kept`, uint64 [STATE_SIZE + 2], all that `rewind` needs."""
+    kept[:STATE_SIZE] = st
+    # What is written later may carry, once, into the last byte that is not 255.
+    o = np.int64(st[FRONT]) - 1
+    while o >= 0 and out[o] == 255:
+        o -= 1
+    kept[STATE_SIZE] = np.uint64(o + 1)
+    if o >= 0:
+        kept[STATE_SIZE + 1] = np.uint64(out[o])
+
+
+@njit(cache=True)
+def rewind(st, out, kept):
+    """Forget what was written since `mark`."""
+    st[:] = kept[:STATE_SIZE]
+    o = np.int64(kept[STATE_SIZE])
+    if o > 0:
+        out[o - 1] = np.uint8(kept[STATE_SIZE + 1])
+    for i in range(o, np.int64(st[FRONT])):
+        out[i] = np.uint8(255)
+
+
+@njit(cache=True)
+def is_whole(st, start, end):
+    """Whether what was read is all there is between the two places, as `finish` lays it together."""
+    front = np.int64(st[FRONT]) - 8  # the decoder is 8 bytes ahead of the words that the encoder gave out
+    rest = end - np.int64(st[BACK]) - front
+    return 1 <= rest <= 8 and st[HELD] == np.uint64(0)
+
+
+@njit(cache=True)
 def put_bit(st, out, p, seen, slot, bit):
     """One decision, adaptively, with the chance of a 1 in p[slot]."""
     chance = p[slot]
@@ -246,6 +284,29 @@ def take_number(st, data, p, seen, first):
 
 
 @njit(cache=True)
+def put_blocks(st, out, back, p, seen, first, r, count):
+    """Residuals as plain bits of equal width in blocks of 64, the width by a tree of 128 slots."""
+    for start in range(0, count, BLOCK):
+        stop = min(start + BLOCK, count)
+        union = np.uint64(0)
+        for i in range(start, stop):
+            union |= r[i]
+        width = bit_length(union)
+        put_tree(st, out, p, seen, first, 7, width)
+        for i in range(start, stop):
+            put_bits(st, back, r[i], width)
+
+
+@njit(cache=True)
+def take_blocks(st, data, p, seen, first, r, count):
+    """The inverse of `put_blocks`; a width over 64, which no encoder writes, reads as 64."""
+    for start in range(0, count, BLOCK):
+        width = min(take_tree(st, data, p, seen, first, 7), 64)
+        for i in range(start, min(start + BLOCK, count)):
+            r[i] = take_bits(st, data, width)
+
+
+@njit(cache=True)
 def size_class(r, count):
     """The class, CLASS_MIN to 239, of the mean of the residuals, large ones capped."""
     total = 0.0
@@ -274,8 +335,7 @@ def start_slots(size, spread, p, seen):
         row = fraction + (c - 1) * CONTEXT_SPREAD if spread else fraction
         row = min(max(row, CLASS_MIN), CLASS_MAX) - CLASS_MIN
         for j in range(BINS):
-            chance = HAZARDS[row, 0] if j == 0 else HAZARDS[row, 1 if j & 1 else 2] + j * HAZARDS[row, 3]
-            p[c * BINS + j] = min(max(chance, START_MIN), START_MAX)
+            p[c * BINS + j] = CHANCES[row, j]
             seen[c * BINS + j] = START_SEEN
 
 

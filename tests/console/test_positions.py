@@ -1,0 +1,73 @@
+"""Positions in columns: what a page reads out of the messages is where devices are, to the promised precision."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from tidegate_cloud.console.positions import Position, Positions, View
+
+NOW_US = 1_700_000_000_000_000
+
+
+def read(message: bytes) -> dict[int, tuple[float, float, float, int, int]]:
+    """slot: (lat, lon, ms, speed, heading), as a page works it out."""
+    version, kind, _, n, base = struct.unpack_from("<BBHId", message)
+    assert (version, kind, len(message)) == (1, 1, 16 + 20 * n)
+    at, columns = 16, []
+    for kind_of in ("<u4", "<i4", "<i4", "<i4", "<u2", "<u2"):
+        column = np.frombuffer(message, kind_of, n, at)
+        columns.append(column.tolist())
+        at += column.nbytes
+    return {
+        slot: (lat / 1e7, lon / 1e7, base - age, speed, heading)
+        for slot, lat, lon, age, speed, heading in zip(*columns, strict=True)
+    }
+
+
+PLACES = st.builds(
+    Position, id=st.sampled_from([f"van-{n}" for n in range(6)]), lat=st.floats(-90, 90), lon=st.floats(-180, 180),
+    speed=st.none() | st.floats(-5, 1e9), heading=st.none() | st.floats(-1e6, 1e6),
+    ts_us=st.integers(NOW_US - 10**12, NOW_US + 10**9),
+)  # fmt: skip
+
+
+@given(st.lists(st.lists(PLACES, max_size=6), max_size=5))
+def test_a_message_says_where_devices_are(rounds: list[list[Position]]):
+    positions, newest = Positions(), {}
+    for batch in rounds:
+        before = positions.seq
+        positions.put(batch)
+        newest.update({each.id: each for each in batch})
+        said = read(positions.message(positions.changed(before), NOW_US))
+        assert {positions.ids[slot] for slot in said} == {each.id for each in batch}
+    said = read(positions.message(positions.inside(View()), NOW_US))
+    assert {positions.ids[slot] for slot in said} == set(newest)
+    for slot, (lat, lon, ms, speed, heading) in said.items():
+        known = newest[positions.ids[slot]]
+        assert abs(lat - known.lat) <= 1e-7
+        assert abs(lon - known.lon) <= 1e-7
+        assert abs(ms - known.ts_us / 1000) <= 1.5
+        assert speed == (65535 if known.speed is None else min(65534, max(0, round(known.speed * 100))))
+        assert (heading == 65535) if known.heading is None else (0 <= heading < 36000)
+
+
+def test_views_may_cross_the_antimeridian_and_gone_devices_are_nowhere():
+    positions = Positions()
+    positions.put([Position("fiji", -17.8, 179.0, None, None, 1), Position("samoa", -13.8, -172.0, None, None, 1)])
+    assert positions.inside(View(175, -30, -170, 0)).tolist() == [True, True]
+    assert positions.inside(View(-175, -30, -170, 0)).tolist() == [False, True]
+    assert positions.remove("samoa") == 1
+    assert positions.inside(View()).tolist() == [True, False]
+    positions.put([Position("samoa", -13.8, -172.0, None, None, 1)])
+    assert positions.ids == ["fiji", "samoa", "samoa"]
+
+
+def test_there_is_room_for_any_number_of_devices():
+    positions = Positions()
+    positions.put([Position(f"d{n}", n / 100, n / 100, 1.0, 2.0, NOW_US) for n in range(3000)])
+    said = read(positions.message(positions.inside(View()), NOW_US))
+    assert len(said) == 3000
+    assert said[2999][0] == 29.99
