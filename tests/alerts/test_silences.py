@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tidegate_cloud.alerts.silences import DAYS, Quiet, check_silence
+from tidegate_cloud.silences import DAYS, Quiet, check_silence
 from tidegate_protocols.alerts import Alert
 from tidegate_protocols.errors import BadInput
 from tidegate_protocols.policies import Matcher, Silence

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tidegate_cloud.alerts.titles import TITLE_MAX, check_template, group_title, quantity, title_of
+from tidegate_cloud.alerts.titles import TITLE_MAX, group_title, quantity, title_of
+from tidegate_cloud.policy_checks import check_template
 from tidegate_protocols.alerts import Alert
 from tidegate_protocols.errors import BadInput
 

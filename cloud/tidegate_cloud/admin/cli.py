@@ -116,7 +116,7 @@ def show(bootstrap: str, as_json: bool) -> None:
 
 @click.group()
 def registry() -> None:
-    """Keep fences, rules, devices, alert policies and feedback."""
+    """Keep fences, rules, devices, alert policies, silences and feedback."""
 
 
 @registry.command()

@@ -1,4 +1,4 @@
-"""The registry: fences, rules, devices, alert policies and feedback, read from files and kept in compacted topics.
+"""The registry: fences, rules, devices, alert policies, silences, feedback; read from files, kept in compacted topics.
 
 A file holds one or many. Fences are GeoJSON (RFC 7946): a Feature or a FeatureCollection, where `id` may stand beside
 `properties` or in them and the other fields of a Fence are properties. The rest is JSON (an object, or an array of
@@ -19,16 +19,18 @@ from confluent_kafka import KafkaException
 from tidegate_protocols.avro import AvroCodec
 from tidegate_protocols.errors import BadInput
 from tidegate_protocols.ids import check_device_id
-from tidegate_protocols.policies import POLICY, Policy
+from tidegate_protocols.policies import POLICY, SILENCE, Policy, Silence
 from tidegate_protocols.registry import DEVICE, FEEDBACK, FENCE, RULE, Device, Feedback, Fence, Rule
-from tidegate_protocols.topics import DEVICES, FENCES, POLICIES, RULES, Topic
+from tidegate_protocols.topics import DEVICES, FENCES, POLICIES, RULES, SILENCES, Topic
 from tidegate_protocols.topics import FEEDBACK as FEEDBACK_TOPIC
 
 from tidegate_cloud.kafka import Offsets, Part, producer, read_to, reader
+from tidegate_cloud.policy_checks import check_policy
+from tidegate_cloud.silences import check_silence
 
 from .files import features_of, flat, parse, read_text
 
-Record = Fence | Rule | Device | Policy | Feedback
+Record = Fence | Rule | Device | Policy | Silence | Feedback
 
 _FLUSH_S = 30.0
 # What the client library retries by itself is no news for a person who has not asked for a log.
@@ -60,11 +62,6 @@ def _check_device(device: Device) -> None:
     check_zone(device.time_zone)
 
 
-def _check_policy(policy: Policy) -> None:
-    if not policy.opens:
-        raise BadInput("opens is empty: no event would ever open an alert", where=f"policy {policy.id!r}")
-
-
 def _check_feedback(feedback: Feedback) -> None:
     check_device_id(feedback.device)
 
@@ -84,7 +81,8 @@ KINDS: dict[str, Kind] = {
     "rules": Kind("rules", RULES, RULE, _check_rule),
     "devices": Kind("devices", DEVICES, DEVICE, _check_device),
     "feedback": Kind("feedback", FEEDBACK_TOPIC, FEEDBACK, _check_feedback),
-    "policies": Kind("policies", POLICIES, POLICY, _check_policy),
+    "policies": Kind("policies", POLICIES, POLICY, check_policy),
+    "silences": Kind("silences", SILENCES, SILENCE, check_silence),
 }
 
 

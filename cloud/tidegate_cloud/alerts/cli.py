@@ -15,6 +15,7 @@ from tidegate_cloud.engine.service import Runs, serve, service_options
 from . import group_logic, logic
 from .group_logic import GroupLogic
 from .logic import AlertLogic
+from .policy_cli import policies
 
 
 class Together:
@@ -89,3 +90,6 @@ def alerts(
         ),
     )
     serve(f"alerts {group}/{instance}", both, registry=metrics.registry, metrics_port=metrics_port, log_level=log_level)
+
+
+alerts.add_command(policies)

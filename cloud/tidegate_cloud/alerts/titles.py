@@ -7,14 +7,13 @@ people and devices named, so it is clipped and freed of control characters; who 
 from __future__ import annotations
 
 import math
-import re
 
 from tidegate_protocols.alerts import Alert
-from tidegate_protocols.errors import BadInput
 from tidegate_protocols.events import Event
 
+from tidegate_cloud.policy_checks import TITLE_FIELD
+
 TITLE_MAX = 160
-_FIELD = re.compile(r"\{([a-z_]*)\}")
 _NAME_MAX = 80
 # SenML and UCUM symbols (RFC 8428, section 12.1) as people write them.
 _UNITS = {
@@ -22,10 +21,6 @@ _UNITS = {
     "lon": "°", "km/h": "km/h", "A": "A", "beat/min": "bpm", "1/min": "rpm", "m/s2": "m/s²", "m2": "m²", "m3": "m³",
     "Ohm": "Ω", "ohm": "Ω",
 }  # fmt: skip
-
-
-# What a policy's title may name in braces.
-FIELDS = ("title", "device", "name", "channel", "subject", "kind", "value", "limit")
 
 
 def title_of(event: Event, template: str = "") -> str:
@@ -40,14 +35,7 @@ def title_of(event: Event, template: str = "") -> str:
         "limit": quantity(event.limit, event.unit),
     }  # fmt: skip
     # Filled in one pass, so that what a device says is never taken for a field.
-    return _clean(_FIELD.sub(lambda found: fields.get(found[1], found[0]), template), TITLE_MAX) or sentence
-
-
-def check_template(template: str) -> None:
-    """Raises BadInput for a policy's title that names a field which does not exist."""
-    for name in _FIELD.findall(template):
-        if name not in FIELDS:
-            raise BadInput(f"the title names {{{name}}}", hint=f"known are {', '.join(FIELDS)}")
+    return _clean(TITLE_FIELD.sub(lambda found: fields.get(found[1], found[0]), template), TITLE_MAX) or sentence
 
 
 def group_title(first: Alert, count: int) -> str:

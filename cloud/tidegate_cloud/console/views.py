@@ -145,7 +145,7 @@ Key = Annotated[
 class CommandBody(Struct, forbid_unknown_fields=True):
     """What a person asks of an alert. `snooze` needs `until_us`."""
 
-    action: Literal["acknowledge", "resolve", "snooze", "comment", "reopen"]
+    action: Literal["acknowledge", "resolve", "snooze", "comment", "reopen", "false-alarm"]
     id: Key
     why: Why = ""
     until_us: Annotated[int, Meta(ge=0, le=TS_MAX_US)] | None = None

@@ -16,7 +16,7 @@ import msgspec
 from tidegate_protocols.errors import BadInput
 from tidegate_protocols.policies import Matcher, Silence
 
-from tidegate_cloud.alerts.silences import Quiet
+from tidegate_cloud.silences import Quiet
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 

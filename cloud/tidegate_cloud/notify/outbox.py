@@ -20,7 +20,7 @@ from typing import Literal
 import msgspec
 from tidegate_protocols.alerts import Notification, Transition, notification_id
 
-from tidegate_cloud.alerts.silences import Quiet
+from tidegate_cloud.silences import Quiet
 
 from .config import Config, quiet_of
 from .message import Message, message_of
