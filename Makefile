@@ -9,11 +9,11 @@ BIN := $(VENV)/bin
 ARGS ?=
 PACKAGES := protocols edge cloud firmware-sim cli benchmarks
 
-.PHONY: help venv demo test test-full lint format bench assets kafka constraints wheel clean
+.PHONY: help venv demo test test-full test-arm lint format bench assets kafka constraints wheel clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
-	@echo "also: make test-full lint format bench assets constraints wheel clean"
+	@echo "also: make test-full test-arm lint format bench assets constraints wheel clean"
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -69,6 +69,10 @@ bench: $(VENV)/.dev assets kafka
 constraints: $(VENV)/bin/python
 	$(PYTHON) constraints/resolve.py edge edge
 	$(PYTHON) constraints/resolve.py full demo dev bench
+
+# The agent on emulated arm64: see tests/arm/run.sh for what it needs.
+test-arm: wheel
+	@tests/arm/run.sh "$$(ls -t dist/*.whl | head -1)"
 
 wheel: $(VENV)/.dev assets
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

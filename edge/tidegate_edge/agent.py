@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from tidegate_protocols.errors import BadInput
 
 from .clock import Clock, SystemClock
@@ -128,6 +129,29 @@ class Agent:
             books.acknowledged,
             resident_bytes(),
         )
+
+    def status(self) -> dict[str, Any]:
+        """How the agent is, for people and programs: what `tidegate agent status --json` prints."""
+        condition = self.condition()
+        books = self.spool.books
+        config = self.config_status()
+        return {
+            "agent": self.config.agent.name,
+            "epoch": self.spool.epoch,
+            "parts": [
+                {"part": part, "well": condition.well[part], "status": condition.words[part],
+                 "restarts": condition.restarts.get(part, 0), "heard_us": self.sources.heard_us.get(part)}
+                for part in condition.well
+            ],
+            "spool": {
+                "error": self.spool.error, "accepted": books.accepted, "acknowledged": books.acknowledged,
+                "evicted": books.evicted, "pending": books.pending, "bytes": books.bytes,
+                "max_bytes": self.config.spool.max_bytes,
+            },
+            "sources": {name: msgspec.structs.asdict(book) for name, book in books.sources.items()},
+            "memory_bytes": condition.memory,
+            "config": msgspec.structs.asdict(config) if config is not None else None,
+        }  # fmt: skip
 
     async def check(self, config: Config) -> None:
         """Raises BadInput where a running agent cannot take `config` over."""

@@ -21,11 +21,13 @@ from tidegate_protocols.errors import BadInput
 
 from .agent import Agent
 from .clock import Clock, SystemClock
-from .condition import UPLINK, Condition
+from .condition import UPLINK, Condition, resident_bytes
 from .config import Config, OtaSettings, parse
 from .last_good import Entry, LastGood, Record, Refusal, Trial, digest_of
 from .places import data_dir_of, read_file
 from .reload import Reloader, Step
+from .status import serve
+from .systemd import keep_watchdog
 
 if TYPE_CHECKING:
     # TUF's client is an extra of its own: only who takes configurations over the air has it.
@@ -35,6 +37,7 @@ log = logging.getLogger(__name__)
 
 _ATTEMPTS_MAX = 2
 _WATCH_S = 1.0
+_MEMORY_S = 5.0
 _FOLLOW_AGAIN_S = 30.0
 
 
@@ -154,7 +157,13 @@ class Boot:
 
     async def run(self) -> None:
         """Carry readings, and take new configurations, until the agent was stopped."""
-        helpers = [asyncio.create_task(self.reloader.run(self._before)), asyncio.create_task(self._watch())]
+        helpers = [
+            asyncio.create_task(self.reloader.run(self._before)),
+            asyncio.create_task(self._watch()),
+            asyncio.create_task(self._answer()),
+            asyncio.create_task(self._guard_memory()),
+            asyncio.create_task(keep_watchdog()),
+        ]
         if self.agent.config.ota is not None:
             helpers.append(asyncio.create_task(self._follow(self.agent.config.ota)))
         try:
@@ -196,6 +205,27 @@ class Boot:
         troubles = [f"{name}: {now.words[name]}" for name, well in now.well.items() if well is False]
         troubles += [f"spool: {now.spool}"] if now.spool else []
         return Wellness(not troubles, "; ".join(troubles), self.agent.spool.epoch)
+
+    async def _answer(self) -> None:
+        """Say how the agent is to whoever asks in its folder."""
+        try:
+            server = await serve(self.agent.spool.directory, self.agent.status)
+        except OSError as error:
+            log.error("`tidegate agent status` will get no answer: %s", error)
+            return
+        async with server:
+            await server.serve_forever()
+
+    async def _guard_memory(self) -> None:
+        """End in order where memory runs away: all that was acknowledged is on the disk, and a fresh start is small."""
+        while True:
+            await asyncio.sleep(_MEMORY_S)
+            limit = self.agent.config.limits.memory_bytes
+            found = resident_bytes()
+            if found > limit and not self.reloader.status.on_probation:
+                log.error("%d MiB of memory, over limits.memory_bytes (%d MiB): ending", found >> 20, limit >> 20)
+                self.agent.stop()
+                return
 
     async def _watch(self) -> None:
         offers: set[asyncio.Task[object]] = set()

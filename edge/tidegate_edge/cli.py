@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import signal
 import sqlite3
 import sys
@@ -16,8 +15,11 @@ import msgspec
 from tidegate_protocols.errors import BadInput
 
 from .config import Config, load
+from .logs import set_up
 from .places import data_dir_of, read_file
 from .spool.books import SourceBook
+from .status import ask, in_words, is_well
+from .systemd import notify
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -39,11 +41,10 @@ def agent() -> None:
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
-def run(path: Path, metrics_port: int | None, log_level: str) -> None:
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def run(path: Path, metrics_port: int | None, log_level: str, log_format: str) -> None:
     """Run the agent until SIGTERM or Ctrl-C; SIGHUP or a change of the file loads the configuration anew."""
-    logging.basicConfig(
-        level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
+    set_up(log_level, log_format)
     try:
         asyncio.run(_run(path, metrics_port))
     except BadInput as error:
@@ -79,6 +80,32 @@ async def _tell_ready(running: Agent) -> None:
         text += f"; waits for {', '.join(waiting)}"
     click.echo(text)
     sys.stdout.flush()
+    notify("READY=1", f"STATUS={text.removeprefix('ready: ')}")
+
+
+@agent.command()
+@_CONFIG
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(path: Path, as_json: bool) -> None:
+    """Say how a running agent is. The exit status is 1 when something is in its way, 2 when none runs."""
+    found = ask(_data_dir(path))
+    if found is None:
+        click.echo(f"no agent runs in {_data_dir(path)} (`tidegate agent spool` shows its books)", err=True)
+        sys.exit(2)
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        for line in in_words(found):
+            click.echo(line)
+    sys.exit(0 if is_well(found) else 1)
+
+
+@agent.command()
+def unit() -> None:
+    """Print a systemd unit for this installation: tidegate agent unit > /etc/systemd/system/tidegate-agent.service"""
+    executable = Path(sys.argv[0]).absolute()
+    text = (Path(__file__).parent / "install" / "tidegate-agent.service").read_text("utf-8")
+    click.echo(text.replace("@EXECUTABLE@", str(executable)), nl=False)
 
 
 @agent.command()
@@ -133,8 +160,8 @@ def spool(path: Path, as_json: bool) -> None:
     table = Table("source", *fields)
     for name, book in books["sources"].items():
         table.add_row(name, *(f"{book[field]:,}" for field in fields))
-    console = Console()
-    console.print(table)
+    console = Console(soft_wrap=True)
+    console.print(table, crop=False, overflow="ignore", no_wrap=True)
     console.print(
         f"accepted {books['accepted']:,} = acknowledged {books['acknowledged']:,} + evicted {books['evicted']:,}"
         f" + pending {books['pending']:,} ({books['bytes']:,} bytes), epoch {books['epoch']}"

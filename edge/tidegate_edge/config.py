@@ -122,7 +122,8 @@ class OtaSettings(msgspec.Struct, kw_only=True):
 
 
 class LimitSettings(msgspec.Struct, kw_only=True):
-    """`memory_bytes`: resident memory with which a new configuration is gone back from."""
+    """`memory_bytes`: with more resident memory a new configuration is gone back from, and else the agent ends in
+    order, for its service manager to start it anew."""
 
     memory_bytes: Annotated[int, Meta(ge=64 << 20)] = 384 << 20
 

@@ -11,9 +11,13 @@ class Source(Protocol):
     status  how it is, in words
     well    True: it takes in what comes; False: something is in the way; None: there is nothing to judge by, as with a
             port that nobody has plugged in
+    heard_us  when a device was last heard, by the agent's clock, or 0
     """
 
     status: str
+
+    @property
+    def heard_us(self) -> int: ...
 
     @property
     def well(self) -> bool | None: ...

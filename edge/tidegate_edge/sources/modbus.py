@@ -63,6 +63,7 @@ class ModbusSource:
 
     def __init__(self, settings: Settings, intake: Intake) -> None:
         self.status = "no port yet"
+        self.heard_us = 0
         self._settings = settings
         self._intake = intake
         self._stopped = asyncio.Event()
@@ -196,6 +197,7 @@ class ModbusSource:
             slave.due = now + min(_BACK_OFF_S, slave.every_s * 2.0 ** min(slave.failures, 16))
             return
         slave.failures, slave.heard = 0, True
+        self.heard_us = self._intake.clock.wall_us()
         # On the beat, and not faster after a pause.
         slave.due = slave.due + slave.every_s if now - slave.due < slave.every_s else begun + slave.every_s
         values = values_of(slave.registers, answers)

@@ -48,6 +48,11 @@ class Sources:
         """How often each has raised and was started again."""
         return {label: each.restarts for label, each in list(self._running.items())}
 
+    @property
+    def heard_us(self) -> dict[str, int]:
+        """When a device of each was last heard, by the agent's clock; 0 for not since it started."""
+        return {label: each.source.heard_us for label, each in list(self._running.items())}
+
     def differing(self, wanted: Mapping[str, SourceSettings]) -> set[str]:
         """Labels of those that would have to start, stop or change for `wanted` to run."""
         now = {label: each.settings for label, each in self._running.items()}

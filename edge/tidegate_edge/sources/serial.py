@@ -35,6 +35,7 @@ class _Port:
     ) -> None:
         self.path = path
         self.closed = False
+        self.heard_us = 0
         self._intake = intake
         self._serial = serial.Serial(path, settings.baud, timeout=0, write_timeout=0, exclusive=True)
         self._fd = self._serial.fileno()
@@ -89,6 +90,7 @@ class _Port:
             log.warning("%s is gone", self.path)
             self.close()
             return
+        self.heard_us = self._intake.clock.wall_us()
         self._link.feed(data)
         self._wait_idle()
 
@@ -120,6 +122,11 @@ class SerialSource:
     def well(self) -> bool | None:
         """Whether its ports are open; None while there is none to open."""
         return not self._troubled and (True if self.open_ports() else None)
+
+    @property
+    def heard_us(self) -> int:
+        """When a device was last heard on a port that is open."""
+        return max((port.heard_us for port in self._ports.values()), default=0)
 
     async def run(self) -> None:
         while not self._stopped.is_set():
