@@ -32,6 +32,7 @@ from .sources.running import Sources
 from .sources.serial import SerialSource as SerialPorts
 from .sources.tls import context_of
 from .spool import Spool
+from .times import Times
 from .uplink import Uplink
 from .windowing import Windows
 
@@ -53,7 +54,8 @@ class Agent:
         self._ended = asyncio.Event()
         self._started = False
         self._stop_metrics: Callable[[], None] = lambda: None
-        self._intake = _intake(spool, clock, config)
+        self._times = Times(spool, clock, config.time.hold_s)
+        self._intake = _intake(spool, clock, config, self._times)
         self._intake.put(self._intake.windows.restore())
         self._cursors = Cursors(self._intake)
         self._sessions = Sessions(spool)
@@ -64,6 +66,10 @@ class Agent:
             spool, _kafka(config), clock,
             max_scans=config.batch.max_scans, max_age_s=config.batch.max_age_ms / 1000,
             framer=Framer(config.batch.codec, config.batch.priors),
+            link_share=config.backlog.link_share,
+            spread_s=config.backlog.spread_s,
+            agent=config.agent.name,
+            resolve=self._times.resolve,
         )  # fmt: skip
 
     def _source(self, settings: SourceSettings, config: Config) -> Source:
@@ -187,11 +193,13 @@ class Agent:
             self._intake.windows = Windows(config.window, self.spool, self._clock)
         self.config = config
         self._intake.believe(config.time.max_past_s, config.time.max_future_s)
+        self._intake.priorities = _priorities(config)
         self.spool.configure(max_bytes=config.spool.max_bytes, commit_s=config.spool.commit_ms / 1000)
         self.uplink.configure(
             _kafka(config),
             max_scans=config.batch.max_scans, max_age_s=config.batch.max_age_ms / 1000,
             framer=Framer(config.batch.codec, config.batch.priors),
+            link_share=config.backlog.link_share, spread_s=config.backlog.spread_s,
         )  # fmt: skip
         for label in sorted(labels & wanted.keys()):
             self.sources.add(wanted[label], self._source(wanted[label], config))
@@ -207,8 +215,11 @@ class Agent:
     async def _commit(self) -> None:
         try:
             await self.spool.commit()
-        except sqlite3.Error as error:  # it stays in memory and is tried again; what was not acknowledged comes again
-            log.error("what the sources that change took cannot be stored yet: %s", error)
+        except (
+            sqlite3.Error,
+            OSError,
+        ) as error:  # it stays in memory and is tried again; what was not acknowledged comes again
+            log.error("what the sources took cannot be stored just now: %s", error)
 
     async def until_ready(self, patience_s: float) -> list[str]:
         """Wait until every source is at work; return those that are not after `patience_s`, and what each waits for."""
@@ -238,7 +249,7 @@ class Agent:
             for task in (committer, uplink, ticking):
                 if task.done():
                     task.result()  # neither ends by itself: what it raised is a bug, and ends the agent
-            await self.spool.commit()
+            await self._commit()
             self.uplink.finish(self.config.agent.grace_s)
             await uplink
         finally:
@@ -260,8 +271,13 @@ def _same_place(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve()
 
 
-def _intake(spool: Spool, clock: Clock, config: Config) -> Intake:
-    windows = Windows(config.window, spool, clock)
+def _intake(spool: Spool, clock: Clock, config: Config, times: Times) -> Intake:
     return Intake(
-        spool, clock, windows=windows, max_past_s=config.time.max_past_s, max_future_s=config.time.max_future_s
-    )
+        spool, clock, windows=Windows(config.window, spool, clock), times=times,
+        max_past_s=config.time.max_past_s, max_future_s=config.time.max_future_s,
+        priorities=_priorities(config),
+    )  # fmt: skip
+
+
+def _priorities(config: Config) -> dict[str, int]:
+    return {source.label: source.priority for source in config.source}

@@ -187,6 +187,7 @@ def _read_books(file: Path) -> dict[str, Any]:
         if key.startswith("source/")
     }
     accepted = sum(book["accepted"] for book in sources.values())
+    evicted += int(state.get("lost", b"0"))
     return {
         "epoch": int(state["epoch"]),
         "sources": sources,

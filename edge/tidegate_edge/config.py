@@ -22,6 +22,7 @@ from tidegate_protocols.schema import Channel, ChannelType, Schema
 from .framing import Codec
 from .names import device_name
 from .sources.topics import check_filter
+from .spool.rows import PRIORITY
 from .toml_lines import key_lines, line_of
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 Text = Annotated[str, Meta(min_length=1)]
 Positive = Annotated[float, Meta(gt=0)]
+Priority = Annotated[int, Meta(ge=0, le=9)]  # of a full spool the lowest leave first
 
 
 class Agent(msgspec.Struct, kw_only=True):
@@ -61,6 +63,17 @@ class BatchSettings(msgspec.Struct, kw_only=True):
     priors: list[Text] = []
 
 
+class BacklogSettings(msgspec.Struct, kw_only=True):
+    """How what waited is sent beside what is new.
+
+    `link_share`: of the link's time that a backlog may take; it goes at least twice as fast as what comes in.
+    `spread_s`: after a reconnection it waits for up to so long, by chance: a fleet does not send all at once.
+    """
+
+    link_share: Annotated[float, Meta(ge=0.05, le=1)] = 0.8
+    spread_s: Annotated[float, Meta(ge=0, le=3600)] = 2.0
+
+
 class SpoolSettings(msgspec.Struct, kw_only=True):
     """`commit_ms`: how long a scan may wait for others before the disk is written, while nobody waits for it."""
 
@@ -69,10 +82,15 @@ class SpoolSettings(msgspec.Struct, kw_only=True):
 
 
 class TimeSettings(msgspec.Struct, kw_only=True):
-    """A device's time is kept where it lies between these bounds of the agent's."""
+    """A device's time is kept where it lies between these bounds of the agent's.
+
+    `hold_s`: how long from the start scans with the agent's time wait for the clock to be synchronised; then they leave
+    flagged as estimates.
+    """
 
     max_past_s: Positive = 30 * 86_400.0
     max_future_s: Positive = 300.0
+    hold_s: Annotated[float, Meta(ge=0, le=86_400)] = 60.0
 
 
 Stat = Literal["min", "max", "mean", "last", "count", "first", "std"]
@@ -165,6 +183,7 @@ class SerialSource(msgspec.Struct, kw_only=True, tag="serial"):
     baud: Annotated[int, Meta(ge=50, le=4_000_000)] = 115_200
     device: Text | None = None
     name: Text | None = None
+    priority: Priority = PRIORITY
     rescan_s: Positive = 1.0
     idle_ms: Annotated[int, Meta(ge=1)] = 250
     json: JsonMapping | None = None
@@ -209,6 +228,7 @@ class MqttSource(msgspec.Struct, kw_only=True, tag="mqtt"):
     keepalive_s: Annotated[int, Meta(ge=5, le=65_535)] = 30
     window: Annotated[int, Meta(ge=1, le=65_535)] = 20
     name: Text | None = None
+    priority: Priority = PRIORITY
 
     @property
     def label(self) -> str:
@@ -271,6 +291,7 @@ class Config(msgspec.Struct, kw_only=True):
     kafka: Kafka
     source: Annotated[list[SerialSource | MqttSource | ModbusSource], Meta(min_length=1)]
     batch: BatchSettings = msgspec.field(default_factory=BatchSettings)
+    backlog: BacklogSettings = msgspec.field(default_factory=BacklogSettings)
     spool: SpoolSettings = msgspec.field(default_factory=SpoolSettings)
     time: TimeSettings = msgspec.field(default_factory=TimeSettings)
     window: list[WindowSettings] = []

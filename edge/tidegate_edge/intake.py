@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tidegate_protocols.errors import BadInput
 from tidegate_protocols.payload.steady import SteadySchemas
 from tidegate_protocols.scan import Scan
+from tidegate_protocols.schema import Schema
 
-from .clock import Clock, is_set
-from .spool import Spool
-from .spool.rows import TIME_ESTIMATED, TIME_FROM_AGENT
+from .clock import EARLIEST_US, Clock, is_set
+from .spool import Spool, Stream
+from .spool.rows import PRIORITY
+from .times import Times
 from .windowing import Made, Windows
+
+_DAY_US = 86_400_000_000
 
 
 class Intake:
     """What every source hands its scans to.
 
     A device's time is kept when it lies between `max_past_s` before and `max_future_s` after the agent's; else the
-    scan takes the agent's time and the flag that says so. While the agent's own clock cannot have been set, a device
-    that knows its time is believed, and the agent's times are flagged as estimates.
+    scan takes the agent's time and the flag that says so (`times`). While the agent's clock is not synchronised, a day
+    more is allowed either way; while it cannot have been set at all, a device that knows its time is believed.
+
+    `priorities` are those of sources that have one of their own: of a full spool the lowest leave first.
 
     `steady` keeps one schema for devices whose messages do not always hold the same channels.
     """
@@ -32,6 +38,8 @@ class Intake:
         windows: Windows | None = None,
         max_past_s: float = 30 * 86_400.0,
         max_future_s: float = 300.0,
+        times: Times | None = None,
+        priorities: Mapping[str, int] | None = None,
     ) -> None:
         self.spool = spool
         self.clock = clock
@@ -40,6 +48,8 @@ class Intake:
             nulls = (None,) * len(stream.schema.channels)
             self.steady.widen([Scan(stream.device, stream.schema, None, nulls)])
         self.windows = windows or Windows([], spool, clock)
+        self.priorities = priorities or {}
+        self._times = times or Times(spool, clock)
         self.believe(max_past_s, max_future_s)
 
     def believe(self, max_past_s: float, max_future_s: float) -> None:
@@ -60,20 +70,18 @@ class Intake:
                 spool.reject(source, scan.where, str(scan), b"")
             else:
                 good.append(scan)
-        now = self.clock.wall_us()
-        set_ = is_set(now)
-        earliest = now - self._past_us if set_ else 0
-        latest = now + self._future_us if set_ else 2**63
-        guess = TIME_FROM_AGENT if set_ else TIME_FROM_AGENT | TIME_ESTIMATED
+        earliest, latest = self._believed()
+        stamp: tuple[int, int] | None = None
         for scan in good:
             owner = scan.device or device
             ts, flags = scan.ts_us, 0
-            if ts is None or not earliest <= ts <= latest or not (set_ or is_set(ts)):
-                ts, flags = now, guess
+            if ts is None or not earliest <= ts <= latest:
+                stamp = stamp or self._times.stamp()
+                ts, flags = stamp
             try:
                 made = self.windows.take(source, owner or "", scan.schema, ts, scan.values, flags)
                 if made is None:
-                    spool.put(spool.stream(owner or "", scan.schema), ts, scan.values, flags)
+                    spool.put(self._stream(source, owner or "", scan.schema), ts, scan.values, flags)
                     book.accepted += 1
                     continue
             except BadInput as error:
@@ -92,7 +100,18 @@ class Intake:
             spool.touch(each.source, book)
             book.received += not each.own
             book.accepted += 1
-            spool.put(spool.stream(each.device, each.schema), each.ts_us, each.values, each.flags)
+            spool.put(self._stream(each.source, each.device, each.schema), each.ts_us, each.values, each.flags)
+
+    def _stream(self, source: str, device: str, schema: Schema) -> Stream:
+        return self.spool.stream(device, schema, self.priorities.get(source, PRIORITY))
+
+    def _believed(self) -> tuple[int, int]:
+        """The first and the last time that a device may say."""
+        now = self.clock.wall_us()
+        if not is_set(now):
+            return EARLIEST_US, 2**62
+        slack = 0 if self._times.is_sure() else _DAY_US
+        return now - self._past_us - slack, now + self._future_us + slack
 
     def refuse(self, source: str, place: str, error: BadInput, payload: bytes) -> None:
         """Count a message of which nothing can be read, and keep it for inspection."""

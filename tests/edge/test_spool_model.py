@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tidegate_edge.spool import Spool, Stream
 from tidegate_edge.spool.reader import Reader
+from tidegate_edge.spool.rows import ROW_OVERHEAD, decode_head
 from tidegate_protocols.schema import Channel, Schema
 
 from tests.support.clock import ManualClock
@@ -27,6 +28,7 @@ VALUES: list[Any] = [
     ),
 ]
 QUOTA = 1_500
+PRIORITIES = {"a": 5, "b": 1, "c": 5}
 Key = tuple[str, int]
 
 
@@ -59,7 +61,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.epoch = self.spool.epoch
 
     def _stream(self, key: Key) -> Stream:
-        return self.spool.stream(key[0], SCHEMAS[key[1]])
+        return self.spool.stream(key[0], SCHEMAS[key[1]], PRIORITIES[key[0]])
 
     @rule(device=st.sampled_from("abc"), kind=st.integers(0, 1), data=st.data(), n=st.integers(1, 40))
     def put(self, device: str, kind: int, data: Any, n: int) -> None:
@@ -100,6 +102,7 @@ class SpoolMachine(RuleBasedStateMachine):
             for chunk in await self.reader.read():
                 kind = 1 if chunk.stream.schema.name == "two" else 0
                 rows = self.stored[chunk.stream.device, kind]
+                chunk.load()
                 assert [(ts, *values) for ts, values in zip(chunk.ts, chunk.values, strict=True)] == rows[
                     chunk.seq : chunk.stop
                 ], "a name means the same scan for ever"
@@ -156,7 +159,9 @@ class SpoolMachine(RuleBasedStateMachine):
         assert books.acknowledged + books.evicted == settled
         (count, size) = self.do(
             self.spool.database.run(
-                lambda connection: connection.execute("SELECT count(*), coalesce(sum(size), 0) FROM chunk").fetchone()
+                lambda connection: connection.execute(
+                    f"SELECT count(*), coalesce(sum(length(data) + {ROW_OVERHEAD}), 0) FROM chunk"
+                ).fetchone()
             )
         )
         assert size == books.bytes
@@ -168,11 +173,12 @@ class SpoolMachine(RuleBasedStateMachine):
         """Of each stream the file holds exactly what follows the tail, in order."""
         rows = self.do(
             self.spool.database.run(
-                lambda connection: connection.execute("SELECT stream, seq, n FROM chunk ORDER BY id").fetchall()
+                lambda connection: connection.execute("SELECT data FROM chunk ORDER BY id").fetchall()
             )
         )
         ends: dict[int, int] = {}
-        for number, seq, n in rows:
+        for (data,) in rows:
+            _, number, seq, n, _, _ = decode_head(data)
             stream = self.spool._by_number[number]
             if number in ends:
                 assert seq == ends[number]

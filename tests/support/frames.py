@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tidegate_protocols import topics
-from tidegate_protocols.batch import Batch
+from tidegate_protocols.batch import Batch, Lane
 from tidegate_protocols.frame import decode_frame
 from tidegate_protocols.schema import Schema
 
@@ -46,11 +46,11 @@ def scans(found: list[Batch]) -> Iterator[tuple[Name, int, tuple[Any, ...]]]:
 def once(found: list[Batch]) -> dict[Name, tuple[int, tuple[Any, ...]]]:
     """What a cursor per stream lets through: every scan once, by name. Fails where the stream is out of order.
 
-    A scan that lies there twice must be the same, and no number may be skipped.
+    A scan that lies there twice must be the same, and no number may be skipped. Copies of a preview are left out.
     """
     cursors: dict[tuple[str, bytes, int], int] = {}
     seen: dict[Name, tuple[int, tuple[Any, ...]]] = {}
-    for name, ts_us, values in scans(found):
+    for name, ts_us, values in scans([batch for batch in found if batch.lane != Lane.PREVIEW]):
         stream, number = name[:3], name[3]
         cursor = cursors.get(stream, 0)
         if number < cursor:

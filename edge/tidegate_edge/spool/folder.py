@@ -1,14 +1,18 @@
-"""The folder that a spool lies in: whose it is, and which epochs were used in it."""
+"""The folder that a spool lies in: whose it is, which epochs were used in it, and what was put aside."""
 
 from __future__ import annotations
 
 import fcntl
+import os
 from pathlib import Path
 from typing import IO
 
+from tidegate_protocols.batch import EPOCH_MAX
 from tidegate_protocols.errors import BadInput
 
 from ..clock import is_set
+
+_ASIDE_MAX = 2  # damaged files that are kept
 
 
 class Folder:
@@ -37,24 +41,62 @@ class Folder:
 
     def new_epoch(self, now_us: int) -> int:
         """Higher than any before: seconds since 1970 where the clock is set, so that it also is on a new card."""
+        last = self._last_epoch()
+        return min(EPOCH_MAX, max(last + 1, now_us // 1_000_000 if is_set(now_us) else 1))
+
+    def _last_epoch(self) -> int:
+        """The number is written twice: a damaged file is not believed."""
         try:
-            last = int((self.path / "epoch").read_text("ascii"))
+            words = (self.path / "epoch").read_text("ascii").split()
+            return int(words[0]) if len(set(words)) == 1 else 0
         except (OSError, ValueError):
-            last = 0
-        return max(last + 1, now_us // 1_000_000 if is_set(now_us) else 1)
+            return 0
 
     def write_epoch(self, epoch: int) -> None:
         """Note the epoch that is in use."""
-        path = self.path / "epoch"
-        if not path.exists() or path.read_text("ascii") != str(epoch):
+        if self._last_epoch() != epoch:
+            path = self.path / "epoch"
             draft = path.with_suffix(".new")
-            draft.write_text(str(epoch), "ascii")
+            draft.write_text(f"{epoch} {epoch}", "ascii")
             draft.replace(path)
 
-    def put_aside(self, database: Path, now_us: int) -> None:
-        """Rename a damaged database and what belongs to it."""
+    def exchange(self, database: Path, new: Path, now_us: int) -> None:
+        """Put `new`, a whole and closed database, in the place of a damaged one, which is kept under another name.
+
+        A kill in between is made good by `complete`.
+        """
+        _sync(new)
+        ready = database.with_name(database.name + ".salvaged")
+        new.replace(ready)
+        self._put_aside(database, now_us)
+        ready.replace(database)
+        _sync(self.path)
+
+    def complete(self, database: Path, now_us: int) -> None:
+        """End an `exchange` that was cut short."""
+        ready = database.with_name(database.name + ".salvaged")
+        if ready.exists():
+            self._put_aside(database, now_us)
+            ready.replace(database)
+
+    def _put_aside(self, database: Path, now_us: int) -> None:
         aside = f"{database.name}.damaged-{now_us // 1_000_000}"
         for suffix in ("", "-wal", "-shm"):
             file = database.with_name(database.name + suffix)
             if file.exists():
-                file.rename(database.with_name(aside + suffix))
+                file.replace(database.with_name(aside + suffix))
+        old = sorted(
+            (file for file in self.path.glob(f"{database.name}.damaged-*") if file.suffix[-4:] not in ("-wal", "-shm")),
+            key=lambda file: file.stat().st_mtime,
+        )
+        for file in old[:-_ASIDE_MAX]:
+            for suffix in ("", "-wal", "-shm"):
+                file.with_name(file.name + suffix).unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,17 +1,21 @@
 """The spool: scans are durable here from their source's acknowledgement until Kafka has them.
 
 Limits
-    `max_bytes` for the chunks that wait; when a commit exceeds it, the oldest are evicted and counted. The file may
-    be larger by its pages' slack and by the write-ahead log (8 MiB after a burst). One process per folder.
+    `max_bytes` for the chunks that wait; when a commit exceeds it, chunks are evicted and counted: of the lowest
+    priority first, and of that the oldest. The file may be larger by its pages' slack and by the write-ahead log
+    (8 MiB after a burst), and does not shrink. One process per folder.
 
 Layout on disk: `spool.db`, SQLite in WAL mode with synchronous=FULL, one transaction per group of scans
     schema   what each fingerprint means
-    stream   device, schema and epoch; how many of its scans were named, acknowledged, evicted
-    chunk    scans of one stream that became durable together, in the order of arrival (`id`)
-    state    "epoch"; "bytes" in the chunks; "source/NAME" the source's books; what sources keep to know
-             repetitions by; "settled", the chunk id up to which the rows of `stream` are right
+    stream   device, schema and epoch; how many of its scans were named, acknowledged, evicted; the epoch under which
+             they are sent; its priority
+    chunk    scans of one stream that became durable together, in the order of arrival (`id`): a blob that describes
+             itself and carries a checksum (`rows`)
+    state    "epoch"; "spool", a name that no other file has; "bytes" in the chunks; "source/NAME" the source's books;
+             what sources keep to know repetitions by; "settled", the chunk id up to which the rows of `stream` are
+             right; "lost", scans of which not even the names could be salvaged
     reject   the last 100 messages that could not be read, for inspection
-    Beside it `epoch`, the highest epoch that was ever used in this folder, and `lock`.
+    Beside it `streams`, the roster (`roster`); `epoch`, the highest epoch that was ever used in this folder; `lock`.
 
 Invariants
     1. A scan is named (epoch, seq) in the transaction that stores it: from 0, without holes, per stream and epoch.
@@ -23,6 +27,8 @@ Invariants
     4. Books move only with a commit. Those that the file holds are exact after any crash.
     5. Rows of `stream` are written when chunks leave ("settling"), not with every commit: that would rewrite a page
        per device each time. After a crash the chunks beyond "settled" tell the rest.
+    6. Damage costs the chunks that it hit (`salvage`): they stay as names, and count as evicted when their turn comes.
+       While the agent runs, its memory knows what was named, and goes on in the same epoch.
 """
 
 from __future__ import annotations
@@ -31,10 +37,11 @@ import asyncio
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from tidegate_protocols.errors import BadInput
@@ -45,10 +52,15 @@ from tidegate_protocols.schema import Schema
 from ..clock import Clock
 from .books import Books, SourceBook
 from .folder import Folder
-from .rows import ROW_OVERHEAD, Chunk, Stream, encode_chunk
-from .store import REJECTS_MAX, Database, Evicted, Transaction, apply, open_database, prepare
+from .opening import Connector, Loaded, check_log, load, salvage_at_start
+from .roster import Roster
+from .rows import PRIORITY, ROW_OVERHEAD, Chunk, Stream, encode_chunk, stream_row
+from .salvage import rebuild
+from .store import REJECTS_MAX, Database, Evicted, Ranks, Transaction, apply, connect, is_damage, open_database, prepare
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _SETTLE_S = 1.0  # how long acknowledged chunks may stay, so that many leave in one transaction
 _SETTLE_CHUNKS = 512
@@ -83,6 +95,7 @@ class _Commit:
 
     transaction: Transaction
     chunks: list[Chunk]
+    new: list[Stream]
     books: dict[str, SourceBook]
     then: list[Callable[[], None]]
     acknowledged: int
@@ -92,27 +105,35 @@ class _Commit:
 class Spool:
     """Use `open`. All methods belong to the event loop's thread.
 
-    `group` numbers the group of scans that is being collected; it changes when a commit takes them.
+    `group` numbers the group of scans that is being collected; it changes when a commit takes them. `generation`
+    counts the files that this one was mended to: chunks that were read in an earlier one are void.
     """
 
-    def __init__(self, directory: Path, clock: Clock, max_bytes: int, commit_s: float) -> None:
+    def __init__(
+        self, directory: Path, clock: Clock, max_bytes: int, commit_s: float, connector: Connector = connect
+    ) -> None:
         self.directory = directory
         self.clock = clock
         self.epoch = 0
         self.group = 0
+        self.generation = 0
         self.books = Books()
         self.error = ""
         self.state: dict[str, bytes] = {}
         self.on_commit: Callable[[], None] = lambda: None
+        self._path = directory / "spool.db"
         self._max_bytes = max_bytes
         self._commit_s = commit_s
+        self._connector = connector
         self._database: Database | None = None
         self._folder = Folder(directory)
+        self._roster = Roster(directory / "streams")
         self._streams: dict[tuple[str, bytes], Stream] = {}
         self._by_number: dict[int, Stream] = {}
         self._live_books: dict[str, SourceBook] = {}
         self._next_id = 1
-        self._evicted_upto = 0
+        self._next_number = 1
+        self._searched: dict[int, int] = {}
         self._group = _Group()
         self._acks: list[tuple[Stream, int, int, Sequence[Chunk], bool]] = []
         self._acks_since = 0.0
@@ -128,35 +149,73 @@ class Spool:
     # ---- opening and closing
 
     @classmethod
-    async def open(cls, directory: Path, clock: Clock, *, max_bytes: int = 256 * 2**20, commit_s: float = 0.1) -> Spool:
+    async def open(
+        cls,
+        directory: Path,
+        clock: Clock,
+        *,
+        max_bytes: int = 256 * 2**20,
+        commit_s: float = 0.1,
+        connector: Connector = connect,
+    ) -> Spool:
         """Open the spool in `directory`, which is made when it is not there.
 
-        A file that cannot be read is put aside as ``spool.db.damaged-…`` and a new one is begun. Raises BadInput when
-        the folder cannot be used or another agent uses it.
+        A file that is damaged is put aside as ``spool.db.damaged-…``, and what can be read of it goes on in a new one.
+        Raises BadInput when the folder cannot be used or another agent uses it.
         """
-        spool = cls(directory, clock, max_bytes, commit_s)
+        spool = cls(directory, clock, max_bytes, commit_s, connector)
         spool._folder.claim()
-        path = directory / "spool.db"
         try:
-            await spool._open_file(path)
-        except sqlite3.OperationalError as error:  # no space, no permission: the file itself may be sound
+            await spool._open_or_salvage()
+        except (sqlite3.Error, OSError) as error:  # no space, no permission: the file itself may be sound
             await spool._release()
-            raise BadInput(str(error), where=str(path)) from None
-        except (sqlite3.DatabaseError, BadInput, msgspec.DecodeError, KeyError) as error:
-            await spool._close_file()
-            log.error("%s is damaged, a new spool is begun: %s", path, error)
-            spool._folder.put_aside(path, clock.wall_us())
-            await spool._open_file(path)
+            raise BadInput(str(error), where=str(spool._path)) from None
+        except BaseException:
+            await spool._release()
+            raise
         return spool
 
-    async def _open_file(self, path: Path) -> None:
-        database = open_database(path)
+    async def _open_or_salvage(self) -> None:
+        path, now_us = self._path, self.clock.wall_us()
+        self._folder.complete(path, now_us)
+        try:
+            check_log(path)
+            await self._open_file()
+        except (sqlite3.DatabaseError, BadInput, msgspec.MsgspecError, KeyError, ValueError, TypeError) as error:
+            if isinstance(error, sqlite3.OperationalError) or (
+                isinstance(error, BadInput) and error.where == path.name  # written by a newer program
+            ):
+                raise
+            await self._close_file()
+            log.error("%s is damaged, what can be read is salvaged: %s", path, error)
+            found = await asyncio.to_thread(
+                salvage_at_start, path, self._folder, self._roster, self._connector, now_us
+            )  # fmt: skip
+            log.warning("%d scans were salvaged", found.scans)
+            await self._open_file()
+
+    async def _open_file(self) -> None:
+        database = open_database(self._path, self._connector)
         await database
         self._database = database
-        self.state = await database.run(partial(prepare, epoch=self._folder.new_epoch(self.clock.wall_us())))
-        self.epoch = int(self.state["epoch"])
+        epoch = self._folder.new_epoch(self.clock.wall_us())
+        loaded = await database.run(lambda c: load(c, prepare(c, epoch)))
+        self._take(loaded)
         self._folder.write_epoch(self.epoch)
-        await database.run(self._load)
+        if set(self._roster.load()) != set(self._by_number) or self._roster.missing(list(self._by_number.values())):
+            self._roster.rewrite(list(self._by_number.values()))
+
+    def _take(self, loaded: Loaded) -> None:
+        self.state, self._by_number, self.books = loaded.state, loaded.streams, loaded.books
+        self.epoch = int(self.state["epoch"])
+        self._streams = {
+            (each.device, each.schema.fingerprint): each
+            for each in self._by_number.values()
+            if each.epoch == self.epoch
+        }
+        self._next_id = loaded.next_id
+        self._next_number = max(self._by_number, default=0) + 1
+        self._live_books = {name: msgspec.structs.replace(book) for name, book in self.books.sources.items()}
 
     async def _close_file(self) -> None:
         if self._database is not None:
@@ -167,36 +226,69 @@ class Spool:
         await self._close_file()
         self._folder.release()
 
-    def _load(self, connection: sqlite3.Connection) -> None:
-        schemas = {mark: Schema.from_json(text) for mark, text in connection.execute("SELECT * FROM schema")}
-        for number, device, mark, epoch, next_seq, acknowledged, evicted in connection.execute("SELECT * FROM stream"):
-            stream = Stream(number, device, schemas[mark], epoch, next_seq, acknowledged, evicted, stored=True)
-            stream.dirty = False
-            self._by_number[number] = stream
-            if epoch == self.epoch:
-                self._streams[device, mark] = stream
-        settled = int(self.state["settled"])
-        for number, stop, last in connection.execute(
-            "SELECT stream, max(seq + n), max(id) FROM chunk WHERE id > ? GROUP BY stream", (settled,)
-        ):
-            stream = self._by_number[number]
-            stream.next_seq = max(stream.next_seq, stop)
-            stream.dirty = True
-            settled = max(settled, last)
-        self._next_id = settled + 1
-        sources = {
-            key.removeprefix("source/"): msgspec.msgpack.decode(value, type=SourceBook)
-            for key, value in self.state.items()
-            if key.startswith("source/")
+    async def mend(self, error: BaseException, *, force: bool = False) -> bool:
+        """Where `error` says that the file is damaged (or with `force`), go on with a file made of what can be read.
+
+        Returns whether the file is another one now; readers begin again then (`generation`).
+        """
+        if not force and not is_damage(error) and not isinstance(error, BadInput):
+            return False
+        generation = self.generation
+        async with self._committing:
+            if self.generation != generation:
+                return True
+            log.error("%s is damaged, what can be read is salvaged: %s", self._path, error)
+            try:
+                await self._close_file()
+            except sqlite3.Error:
+                self._database = None
+            try:
+                await self._rebuild()
+            finally:
+                if self._database is None:
+                    database = open_database(self._path, self._connector)
+                    await database
+                    self._database = database
+        self.on_commit()
+        return True
+
+    async def _rebuild(self) -> None:
+        """Make a sound file of the damaged one and of what memory knows, and put it in its place."""
+        every = {
+            number: replace(stream) for number, stream in self._by_number.items() if stream.stored or stream.next_seq
         }
-        self._live_books = {name: msgspec.structs.replace(book) for name, book in sources.items()}
-        every = self._by_number.values()
+        left = list(self._acks)
+        for stream, start, stop, _, gone in left:  # what left counts, and its chunks are not taken over
+            self._move(every[stream.number], start, stop, lost=gone)
+        stuck = self._stuck
+        for chunk in reversed(stuck.chunks if stuck is not None else []):  # they have names, and are in no file yet
+            every[chunk.stream.number].next_seq = chunk.seq
+        lost = self.books.accepted - sum(stream.next_seq for stream in every.values())
+        state = {**self.state, "epoch": b"%d" % self.epoch}
+        state |= {f"source/{name}": msgspec.msgpack.encode(book) for name, book in self.books.sources.items()}
+        new = self._path.with_name("spool.db.new")
+        found = await asyncio.to_thread(rebuild, self._path, new, self._connector, every, state, [], upto=self.last_id)
+        self._folder.exchange(self._path, new, self.clock.wall_us())
+
+        self.generation += 1
+        for number, mended in every.items():
+            stream = self._by_number[number]
+            stream.acknowledged, stream.evicted = mended.acknowledged, mended.evicted
+            stream.stored, stream.dirty = True, stuck is not None
+        # What left while the file was made: its chunks are found and dropped by who reads them again.
+        self._acks = [(stream, start, stop, (), gone) for stream, start, stop, _, gone in self._acks[len(left) :]]
+        self._done_chunks = 0
+        self._recent.clear()
+        self._recent_scans = 0
+        self._searched.clear()
+        if stuck is not None:
+            self._renew(stuck, found.bytes)
         self.books = Books(
-            sources,
-            sum(stream.next_seq for stream in every),
-            sum(stream.acknowledged for stream in every),
-            sum(stream.evicted for stream in every),
-            int(self.state["bytes"]),
+            self.books.sources,
+            self.books.accepted,
+            sum(stream.acknowledged for stream in every.values()),
+            sum(stream.evicted for stream in every.values()) + lost,
+            found.bytes,
         )
 
     def configure(self, *, max_bytes: int, commit_s: float) -> None:
@@ -204,13 +296,23 @@ class Spool:
         self._max_bytes = max_bytes
         self._commit_s = commit_s
 
+    def _renew(self, commit: _Commit, size: int) -> None:
+        """Bring a transaction that is still to be written up to a file that was made anew under it."""
+        out = commit.transaction
+        out.done.clear()
+        out.bytes = size + sum(chunk.size for chunk in commit.chunks)
+        out.excess = out.bytes - self._max_bytes
+        out.ranks, out.searched = self._ranks(), {}
+        out.streams = [stream_row(stream) for stream in self._by_number.values() if stream.next_seq]
+        commit.acknowledged = commit.evicted = 0
+
     async def close(self) -> None:
         """Commit what is left and close the file."""
         self._closing = True
         self._due.set()
         try:
             await self.commit(settle=True)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             log.error("the last commit failed, unacknowledged scans come again: %s", error)
         if self._timer is not None:
             self._timer.cancel()
@@ -229,19 +331,27 @@ class Spool:
             self._wake(group)
             group.books[source] = book
 
-    def stream(self, device: str, schema: Schema) -> Stream:
-        """The stream of a device's scans under a schema, new or known. Raises BadInput for no device id."""
+    def stream(self, device: str, schema: Schema, priority: int = PRIORITY) -> Stream:
+        """The stream of a device's scans under a schema, new or known. Raises BadInput for no device id.
+
+        `priority` is that of a new stream; a known one keeps its own.
+        """
         key = (device, schema.fingerprint)
         found = self._streams.get(key)
         if found is None:
             check_device_id(device)
-            found = Stream(len(self._by_number) + 1, device, schema, self.epoch)
+            found = Stream(self._next_number, device, schema, self.epoch, priority=priority)
+            self._next_number += 1
             self._streams[key] = self._by_number[found.number] = found
         return found
 
     def streams(self) -> list[Stream]:
         """All streams of this epoch, in the order in which they were first seen."""
         return list(self._streams.values())
+
+    def every(self) -> list[Stream]:
+        """All streams of the file, those of earlier epochs too."""
+        return list(self._by_number.values())
 
     def put(self, stream: Stream, ts_us: int, values: tuple[Value, ...], flags: int) -> None:
         """Add a scan to the group. `values` are of the channels' types, as `Scan` promises."""
@@ -250,7 +360,7 @@ class Spool:
         if chunk is None or chunk.flags != flags or len(chunk.ts) >= stream.chunk_max:
             if not group.chunks:
                 self._wake(group)
-            chunk = group.open[stream.number] = Chunk(0, stream, 0, flags, 0, [], [])
+            chunk = group.open[stream.number] = Chunk(0, stream, 0, 0, flags, 0, [], [])
             group.chunks.append(chunk)
         chunk.ts.append(ts_us)
         chunk.values.append(values)
@@ -316,6 +426,41 @@ class Spool:
         assert self._database is not None
         return self._database
 
+    async def query(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Return ``function(connection)``, run in the database's thread while nothing else uses the file."""
+        async with self._committing:
+            return await self.database.run(function)
+
+    def predecessors(self, stream: Stream) -> list[Stream]:
+        """Streams of the same device and schema in earlier epochs: all of theirs goes out before any of this one's."""
+        return [
+            each
+            for each in self._by_number.values()
+            if each.epoch < stream.epoch
+            and each.device == stream.device
+            and each.schema.fingerprint == stream.schema.fingerprint
+        ]
+
+    async def claim(self, epochs: Mapping[Stream, int]) -> None:
+        """Store under which epoch streams are sent, durably. Raises sqlite3.Error; then nothing has changed."""
+        before = {stream: stream.sent_as for stream in epochs}
+        for stream, epoch in epochs.items():
+            stream.sent_as = epoch
+        rows = [(epoch, stream.number) for stream, epoch in epochs.items()]
+
+        def store(connection: sqlite3.Connection) -> None:
+            self._roster.note(list(epochs))
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany("UPDATE stream SET sent_as = ? WHERE number = ?", rows)
+            connection.execute("COMMIT")
+
+        try:
+            await self.query(store)
+        except BaseException:
+            for stream, epoch_before in before.items():
+                stream.sent_as = epoch_before
+            raise
+
     @property
     def last_id(self) -> int:
         """Id of the newest committed chunk."""
@@ -325,10 +470,12 @@ class Spool:
         """Chunks that follow the one with id `after` and are still in memory, once; empty when they are not."""
         recent = self._recent
         while recent and recent[0].id <= after:
-            self._recent_scans -= len(recent.popleft())
+            self._recent_scans -= recent.popleft().n
         if not recent or recent[0].id != after + 1:
             return []
-        out = list(recent)
+        out = [chunk for chunk in recent if chunk.id > chunk.stream.evicted_id]
+        if not out:
+            return []
         recent.clear()
         self._recent_scans = 0
         return out
@@ -342,10 +489,15 @@ class Spool:
             await self._due.wait()
             self._due.clear()
             try:
-                await self.commit()
-            except sqlite3.Error as error:
+                try:
+                    await self.commit()
+                except (sqlite3.Error, BadInput) as error:
+                    if not await self.mend(error):
+                        raise
+                    self._due.set()
+            except (sqlite3.Error, OSError) as error:
                 if not self.error:
-                    log.error("%s cannot be written, sources are held: %s", self.directory / "spool.db", error)
+                    log.error("%s cannot be written, sources are held: %s", self._path, error)
                 self.error = str(error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _RETRY_S[1])
@@ -356,16 +508,23 @@ class Spool:
                 self.error, pause = "", _RETRY_S[0]
 
     async def commit(self, *, settle: bool = False) -> None:
-        """Make durable what was put. With `settle`, also what left. Raises sqlite3.Error; then nothing is lost."""
+        """Make durable what was put. With `settle`, also what left.
+
+        Raises sqlite3.Error or OSError; then nothing is lost.
+        """
         async with self._committing:
             while (commit := self._stuck or self._prepare(settle)) is not None:
                 again = self._stuck is not None
                 self._stuck = commit
-                evicted = await self.database.run(partial(apply, transaction=commit.transaction))
+                evicted = await self.database.run(partial(self._write, commit))
                 self._stuck = None
                 self._finish(commit, evicted)
                 if not again and not settle:  # after one that had failed, what came meanwhile
                     break
+
+    def _write(self, commit: _Commit, connection: sqlite3.Connection) -> Evicted:
+        self._roster.note(commit.new)
+        return apply(connection, commit.transaction)
 
     def _wake(self, group: _Group) -> None:
         if self._timer is None:
@@ -385,21 +544,19 @@ class Spool:
         self._group = _Group()
         self.group += 1
         out = Transaction(bytes=self.books.bytes)
-        new: Iterable[Stream] = self._name(group.chunks, out)
+        rows: Iterable[Stream] = self._name(group.chunks, out)
+        new = [stream for stream in rows if not stream.stored]
         out.excess = out.bytes - self._max_bytes
         acknowledged = evicted = 0
         if settle or out.excess > 0:  # what is evicted takes its stream's last numbers with it
             acknowledged, evicted = self._settle(out)
             out.excess = out.bytes - self._max_bytes
-            new = [stream for stream in self._by_number.values() if stream.dirty and stream.next_seq]
+            rows = [stream for stream in self._by_number.values() if stream.dirty and stream.next_seq]
             out.state.append(("settled", b"%d" % (self._next_id - 1)))
-        for stream in new:
-            out.streams.append(
-                (
-                    stream.number, stream.device, stream.schema.fingerprint, stream.epoch, stream.next_seq,
-                    stream.acknowledged, stream.evicted,
-                )
-            )  # fmt: skip
+            if out.excess > 0:
+                out.ranks, out.searched = self._ranks(), self._searched
+        for stream in rows:
+            out.streams.append(stream_row(stream))
             if not stream.stored:
                 out.schemas.append((stream.schema.fingerprint, stream.schema.canonical_json))
             stream.dirty, stream.stored = False, True
@@ -408,69 +565,85 @@ class Spool:
         out.state += kept
         out.dropped += [(key,) for key in group.drop]
         out.rejects += group.rejects
-        return _Commit(out, group.chunks, books, group.then, acknowledged, evicted)
+        return _Commit(out, group.chunks, new, books, group.then, acknowledged, evicted)
 
     def _name(self, chunks: list[Chunk], out: Transaction) -> list[Stream]:
         """Give the chunks their ids and names and write them into `out`; return the streams that are new."""
-        now_ms = self.clock.wall_us() // 1000
+        now_s = self.clock.wall_us() // 1_000_000
         new: dict[int, Stream] = {}
         for chunk in chunks:
             stream = chunk.stream
-            data = encode_chunk(chunk.ts, chunk.values)
-            chunk.id, chunk.seq, chunk.committed_ms, chunk.size = (
-                self._next_id, stream.next_seq, now_ms, len(data) + ROW_OVERHEAD,
+            n = len(chunk.ts)
+            data = encode_chunk(
+                self._next_id, stream.number, stream.next_seq, chunk.flags, now_s, chunk.ts, chunk.values
+            )  # fmt: skip
+            chunk.id, chunk.seq, chunk.n, chunk.stored_s, chunk.size = (
+                self._next_id, stream.next_seq, n, now_s, len(data) + ROW_OVERHEAD,
             )  # fmt: skip
             self._next_id += 1
-            stream.next_seq += len(chunk.ts)
+            stream.next_seq += n
             stream.dirty = True
             if not stream.stored:
                 new[stream.number] = stream
             out.bytes += chunk.size
-            out.chunks.append(
-                (chunk.id, stream.number, chunk.seq, len(chunk.ts), chunk.flags, now_ms, chunk.size, data)
-            )
+            out.chunks.append((chunk.id, data))
         return list(new.values())
+
+    def _ranks(self) -> Ranks:
+        """The streams by priority, for an eviction."""
+        by_priority: dict[int, set[int]] = {}
+        for stream in self._by_number.values():
+            by_priority.setdefault(stream.priority, set()).add(stream.number)
+        if len(by_priority) == 1:
+            return [(priority, None) for priority in by_priority]
+        return [(priority, frozenset(by_priority[priority])) for priority in sorted(by_priority)]
 
     def _settle(self, out: Transaction) -> tuple[int, int]:
         """Take what left out of the file; return how many scans were acknowledged and how many given up."""
         counts = [0, 0]
         for stream, start, stop, done, lost in self._acks:
-            scans = max(0, stop - max(start, stream.tail))
-            if lost:
-                stream.evicted += scans
-            else:
-                stream.acknowledged += scans
-            counts[lost] += scans
-            stream.dirty = True
+            counts[lost] += self._move(stream, start, stop, lost=lost)
             for chunk in done:
-                if chunk.id > self._evicted_upto:
+                if chunk.id > stream.evicted_id:
                     out.done.append((chunk.id,))
                     out.bytes -= chunk.size
         self._acks.clear()
         self._done_chunks = 0
         return counts[0], counts[1]
 
+    def _move(self, stream: Stream, start: int, stop: int, *, lost: bool) -> int:
+        """Count scans that left; those that were evicted meanwhile were counted before."""
+        scans = max(0, stop - max(start, stream.tail))
+        if lost:
+            stream.evicted += scans
+        else:
+            stream.acknowledged += scans
+        stream.dirty = True
+        return scans
+
     def _finish(self, commit: _Commit, evicted: Evicted) -> None:
         """The transaction is durable: the books move, sources are told, the uplink may go on."""
         for number, scans in evicted.scans.items():
-            self._by_number[number].evicted += scans
-        self._evicted_upto = max(self._evicted_upto, evicted.upto)
+            stream = self._by_number[number]
+            stream.evicted += scans
+            stream.evicted_id = evicted.last[number]
+        self._searched.update(evicted.searched)
+        gone = sum(evicted.scans.values())
         books = self.books
         self.books = Books(
             {**books.sources, **commit.books} if commit.books else books.sources,
-            books.accepted + sum(len(chunk.ts) for chunk in commit.chunks),
+            books.accepted + sum(chunk.n for chunk in commit.chunks),
             books.acknowledged + commit.acknowledged,
-            books.evicted + commit.evicted + sum(evicted.scans.values()),
+            books.evicted + commit.evicted + gone,
             commit.transaction.bytes - evicted.bytes,
         )
-        if evicted.upto:
-            log.warning("the spool is full: %d scans evicted, the oldest first", sum(evicted.scans.values()))
+        if evicted.last:
+            log.warning("the spool is full: %d scans evicted, the oldest of the lowest priority first", gone)
         for chunk in commit.chunks:
-            if chunk.id > self._evicted_upto:
-                self._recent.append(chunk)
-                self._recent_scans += len(chunk.ts)
+            self._recent.append(chunk)
+            self._recent_scans += chunk.n
         while self._recent_scans > _RECENT_SCANS:
-            self._recent_scans -= len(self._recent.popleft().ts)
+            self._recent_scans -= self._recent.popleft().n
         for callback in commit.then:
             callback()
         self.on_commit()

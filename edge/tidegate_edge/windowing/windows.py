@@ -115,7 +115,7 @@ class Windows:
         kept: list[Value] = [value if i in known.plan.own else None for i, value in enumerate(values)]
         for tumbling in known.tumbling:
             now = self._clock.monotonic()
-            if flags != tumbling.flags and len(tumbling):
+            if flags != tumbling.flags:  # times of another clock, perhaps: nothing is late by those before
                 out += self._closed(known, tumbling, tumbling.close())
                 tumbling.forget_time()
             mine = tuple(values[i] for i in tumbling.plan.places)
