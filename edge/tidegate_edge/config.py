@@ -275,6 +275,7 @@ class ModbusSource(msgspec.Struct, kw_only=True, tag="modbus"):
     timeout_s: Annotated[float, Meta(ge=0.01, le=10)] = 0.3
     rescan_s: Positive = 1.0
     name: Text | None = None
+    priority: Priority = PRIORITY
 
     @property
     def label(self) -> str:

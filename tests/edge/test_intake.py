@@ -11,7 +11,7 @@ from tidegate_edge.sources.repeats import KEPT_MIN, Repeats, mark_of
 from tidegate_edge.sources.topics import match
 from tidegate_edge.spool import Spool
 from tidegate_edge.spool.reader import Reader
-from tidegate_edge.spool.rows import TIME_ESTIMATED, TIME_FROM_AGENT
+from tidegate_edge.spool.rows import BOOT_SHIFT, TIME_FROM_AGENT, TIME_SINCE_BOOT
 from tidegate_protocols.errors import BadInput
 from tidegate_protocols.scan import Scan
 from tidegate_protocols.schema import Channel, Schema
@@ -37,7 +37,11 @@ async def spool(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Spool]:
 async def times(spool: Spool) -> list[tuple[int, int]]:
     """Time and flags of every scan."""
     await spool.commit()
-    return [(ts, chunk.flags) for chunk in await Reader(spool).read() for ts in chunk.ts]
+    found = []
+    for chunk in await Reader(spool).read():
+        chunk.load()
+        found += [(ts, chunk.flags) for ts in chunk.ts]
+    return found
 
 
 async def test_a_devices_time_is_kept_where_it_can_be_true_and_else_the_agents_taken(
@@ -54,11 +58,12 @@ async def test_a_devices_time_is_kept_where_it_can_be_true_and_else_the_agents_t
 async def test_while_the_agents_clock_was_never_set_a_device_that_knows_is_believed(
     spool: Spool, clock: ManualClock
 ) -> None:
-    clock.now_us = 12_000_000
+    clock.now_us, clock.synchronised = 12_000_000, False
     intake = Intake(spool, clock)
     said = 1_790_000_000_000_000
     intake.take("s", [Scan("d", SCHEMA, said, (1.0,)), Scan("d", SCHEMA, 5_000_000, (2.0,))])
-    assert await times(spool) == [(said, 0), (12_000_000, TIME_FROM_AGENT | TIME_ESTIMATED)]
+    flags = TIME_FROM_AGENT | TIME_SINCE_BOOT | 1 << BOOT_SHIFT
+    assert await times(spool) == [(said, 0), (clock.boot_us(), flags)]
 
 
 async def test_scans_without_a_device_and_damaged_ones_are_rejected_beside_the_good(

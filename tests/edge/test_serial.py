@@ -92,6 +92,7 @@ class Host:
         reader, found = Reader(self.spool), []
         while chunks := await reader.read():
             for chunk in chunks:
+                chunk.load()
                 found += [(chunk.stream.device, chunk.seq + i, row) for i, row in enumerate(chunk.values)]
         return found
 

@@ -51,6 +51,7 @@ class Host:
         reader, found = Reader(self.spool), []
         while chunks := await reader.read():
             for chunk in chunks:
+                chunk.load()
                 names = [channel.name for channel in chunk.stream.schema.channels]
                 for ts, row in zip(chunk.ts, chunk.values, strict=True):
                     there = {name: value for name, value in zip(names, row, strict=True) if value is not None}

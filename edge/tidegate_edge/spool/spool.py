@@ -218,13 +218,18 @@ class Spool:
         self._live_books = {name: msgspec.structs.replace(book) for name, book in self.books.sources.items()}
 
     async def _close_file(self) -> None:
-        if self._database is not None:
-            await self._database.close()
-            self._database = None
+        database, self._database = self._database, None
+        if database is not None:
+            try:
+                await database.close()
+            except sqlite3.Error as error:  # it could not tidy up; what was committed is there
+                log.warning("%s was not closed in order: %s", self._path, error)
 
     async def _release(self) -> None:
-        await self._close_file()
-        self._folder.release()
+        try:
+            await self._close_file()
+        finally:
+            self._folder.release()
 
     async def mend(self, error: BaseException, *, force: bool = False) -> bool:
         """Where `error` says that the file is damaged (or with `force`), go on with a file made of what can be read.
@@ -238,10 +243,7 @@ class Spool:
             if self.generation != generation:
                 return True
             log.error("%s is damaged, what can be read is salvaged: %s", self._path, error)
-            try:
-                await self._close_file()
-            except sqlite3.Error:
-                self._database = None
+            await self._close_file()
             try:
                 await self._rebuild()
             finally:
