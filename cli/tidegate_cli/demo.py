@@ -209,12 +209,14 @@ def _start(settings: Settings, fleet: Fleet, supervisor: Supervisor, end: thread
         topics.settle(client)
         seed_registry(bootstrap, fleet, directory)
         on_kafka = ("--bootstrap", bootstrap, "--metrics-port", 0)
+        metrics = {name: free_port() for name in ("processor", "alerts", "agent")}
+        scraped = [f"--scrape={name}=http://127.0.0.1:{port}/metrics" for name, port in metrics.items()]
         agent_file = _agent_config(settings, bootstrap, mqtt_port)
         start(
-            _tidegate("processor", "processor", *on_kafka),
-            _tidegate("alerts", "alerts", *on_kafka),
-            _tidegate("console", "console", *on_kafka, "--port", settings.port, "--login-link"),
-            _tidegate("agent", "agent", "run", "--config", agent_file, "--metrics-port", 0),
+            _tidegate("processor", "processor", *on_kafka[:3], metrics["processor"]),
+            _tidegate("alerts", "alerts", *on_kafka[:3], metrics["alerts"]),
+            _tidegate("console", "console", *on_kafka, "--port", settings.port, "--login-link", *scraped),
+            _tidegate("agent", "agent", "run", "--config", agent_file, "--metrics-port", metrics["agent"]),
         )
         start(_tidegate("devices", *fleet.command(directory, mqtt_port), may_end=fleet.ends))
     _announce(settings, supervisor, fleet, bootstrap, mqtt_port, console)

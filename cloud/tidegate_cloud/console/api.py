@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
-from tidegate_protocols.alerts import Alert, AlertState, Command, Severity
+from tidegate_protocols.alerts import Alert, AlertState, Command, Group, Notification, Severity
 from tidegate_protocols.errors import BadInput
 from tidegate_protocols.events import Event
 
@@ -18,6 +18,7 @@ from .commands import NotRecorded
 from .history import HOUR_US, decimate
 from .listing import Filter
 from .past import Unanswered
+from .pipeline import PipelineView
 from .security.gate import NOBODY, identity
 from .service import ConsoleService
 from .views import (
@@ -37,6 +38,7 @@ from .views import (
 )
 
 _JSON = "application/json"
+NoticeState = Literal["sending", "sent", "retrying", "held", "failed", "overtaken", "too-old"]
 READ = {"needs": "read"}
 _RESOLVED_SHOWN = 500
 _NEARLY_US = 60_000_000
@@ -74,6 +76,7 @@ def snapshot(console: ConsoleService) -> Response[bytes]:
                 "alerts_complete": not unresolved.next,
                 "fences": msgspec.Raw(picture.fences),
                 "rules": picture.rules,
+                "groups": msgspec.Raw(picture.groups),
                 "health": console.health(),
             }
         )
@@ -253,6 +256,30 @@ def status(console: ConsoleService) -> Status:
     )
 
 
+@get("/groups", opt=READ, responses={200: ResponseSpec(list[Group])}, sync_to_thread=False)
+def groups(console: ConsoleService) -> Response[bytes]:
+    """Groups of alerts: all that are not resolved and the last 200 that are, the last changed first."""
+    return _json(console.picture.groups)
+
+
+@get("/notifications", opt=READ, sync_to_thread=False)
+def notifications(
+    console: ConsoleService,
+    notice_state: Annotated[list[NoticeState] | None, Parameter(query="state")] = None,
+    alert: Annotated[str, Parameter(max_length=64)] = "",
+    limit: Annotated[int, Parameter(ge=1, le=1000)] = 200,
+) -> list[Notification]:
+    """Messages to people and what became of them, of the last 5,000. What went wrong: `state=failed&state=retrying`."""
+    return console.tail.notices.newest(frozenset(notice_state or ()), alert, limit)
+
+
+@get("/pipeline", opt=READ)
+async def pipeline(console: ConsoleService) -> PipelineView:
+    """Each stage's rate, delay, lag and dead letters, as far as the console was told where to look."""
+    stages = await console.scraper.stages(console.clock.monotonic())
+    return PipelineView(console.clock.now_us(), stages, console.tail.topics())
+
+
 @get("/healthz", opt={"needs": NOBODY}, sync_to_thread=False)
 def healthz(console: ConsoleService) -> Response[Health]:
     """200 while Kafka is being read, 503 when it is not."""
@@ -281,13 +308,16 @@ def problem(_request: Request[Any, Any, Any], error: HTTPException) -> Response[
     return Response(Problem(detail or "not possible"), status_code=code, headers=error.headers)
 
 
-HANDLERS = (snapshot, devices, device_by_id, series, channels, events, alerts, alert_by_id, command, status)
+HANDLERS = (
+    snapshot, devices, device_by_id, series, channels, events, alerts, alert_by_id, command, groups, notifications,
+    pipeline, status,
+)  # fmt: skip
 
 
 def _field(place: dict[str, Any]) -> str:
     """The name by which the caller knows what is wrong: Litestar calls the body `data`, and a query by its variable."""
     key = str(place.get("key") or "body")
-    return {"data": "body", "alert_state": "state"}.get(key, key)
+    return {"data": "body", "alert_state": "state", "notice_state": "state"}.get(key, key)
 
 
 def unreadable(_request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:

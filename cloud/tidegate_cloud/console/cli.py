@@ -76,6 +76,9 @@ class _Server(uvicorn.Server):
 )
 @click.option("--history", "history_url", default="", metavar="URL", help="A history service: tidegate history.")
 @click.option("--history-token", envvar="TIDEGATE_HISTORY_TOKEN", default="", help="What it wants to see.")
+@click.option(
+    "--scrape", multiple=True, metavar="NAME=URL", help="Metrics of agent, processor or alerts, for the pipeline page."
+)
 @click.option("--tls-cert", type=_FILE, help="Certificate chain, PEM.")
 @click.option("--tls-key", type=_FILE, help="Its private key, PEM.")
 @click.option(
@@ -94,6 +97,7 @@ def console(
     history_mib: int,
     history_url: str,
     history_token: str,
+    scrape: tuple[str, ...],
     tls_cert: str | None,
     tls_key: str | None,
     behind_proxy: str | None,
@@ -113,7 +117,12 @@ def console(
         _many_files()
         listener = _listen(host, port)
         connect(bootstrap)
-        service = ConsoleService(bootstrap, history_budget=history_mib * _MIB, past=Past(history_url, history_token))
+        service = ConsoleService(
+            bootstrap,
+            history_budget=history_mib * _MIB,
+            past=Past(history_url, history_token),
+            scrape=_named(scrape),
+        )
         where = _serve_metrics(service, metrics_port)
         more = {
             "log_level": log_level, "ssl_certfile": tls_cert, "ssl_keyfile": tls_key,
@@ -148,6 +157,17 @@ async def _run(
         await _Server(config, service, where, link).serve([listener])
     finally:
         await service.stop()
+
+
+def _named(pairs: tuple[str, ...]) -> dict[str, str]:
+    """NAME=URL pairs. Raises BadInput."""
+    found = {}
+    for pair in pairs:
+        name, _, url = pair.partition("=")
+        if not name or not url.startswith(("http://", "https://")):
+            raise BadInput(f"{pair!r} is not NAME=URL", where="--scrape")
+        found[name] = url
+    return found
 
 
 def _listen(host: str, port: int) -> socket.socket:

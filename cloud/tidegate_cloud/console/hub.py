@@ -373,8 +373,12 @@ class Hub:
         events = []
         if seq < to_seq:
             positions, fences = self.picture.conflated(seq)
+            groups = self.picture.groups_since(seq)
+            # Only the last of these says that its reader has had all of them.
             if fences:
-                events.append(Event("fences", fences, tokens.joined(head, seq if positions else to_seq)))
+                events.append(Event("fences", fences, tokens.joined(head, seq if positions or groups else to_seq)))
+            if groups:
+                events.append(Event("groups", groups, tokens.joined(head, seq if positions else to_seq)))
             if positions:
                 events.append(Event("positions", positions, tokens.joined(head, to_seq)))
         if health < to_health and self._health is not None:

@@ -57,6 +57,7 @@ class Delta:
     gone: list[str] = field(default_factory=list)
     positions: list[Position] = field(default_factory=list)
     fences: bytes | None = None
+    groups: bytes | None = None
     rules: list[RuleView] | None = None
     newest_us: int = 0
 
@@ -68,6 +69,7 @@ class Delta:
             or self.devices
             or self.gone
             or self.fences is not None
+            or self.groups is not None
             or self.rules is not None
         )
 
@@ -111,7 +113,8 @@ class Picture:
         self._of_alert: dict[str, list[Transition]] = {}
         self._devices: OrderedDict[str, _Device] = OrderedDict()  # the last changed last
         self.fences = _EMPTY_FENCES
-        self._fences_seq = self.seq = 1
+        self.groups = b"[]"
+        self._fences_seq = self._groups_seq = self.seq = 1
         self.positions = Positions()
         self.gone_slots: list[int] = []
 
@@ -122,7 +125,7 @@ class Picture:
         fresh = [self._alert(record) for record in delta.alerts]
         for transition in delta.transitions:
             self._transition(transition)
-        if delta.devices or delta.fences is not None:
+        if delta.devices or delta.fences is not None or delta.groups is not None:
             self.seq += 1
         for device, json in delta.devices:
             self._devices[device] = _Device(json, self.seq)
@@ -136,6 +139,8 @@ class Picture:
             self.positions.put(delta.positions)
         if delta.fences is not None:
             self.fences, self._fences_seq = delta.fences, self.seq
+        if delta.groups is not None:
+            self.groups, self._groups_seq = delta.groups, self.seq
         if delta.rules is not None:
             self.rules = delta.rules
         return fresh
@@ -168,6 +173,10 @@ class Picture:
         return (b"[" + b",".join(changed) + b"]" if changed else b""), (
             self.fences if self._fences_seq > since else b""
         )
+
+    def groups_since(self, since: int) -> bytes:
+        """The groups of alerts, if any changed after `since`; else empty."""
+        return self.groups if self._groups_seq > since else b""
 
     def devices(self) -> bytes:
         """All devices as a JSON array."""

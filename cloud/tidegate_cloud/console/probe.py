@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
-from tidegate_protocols.topics import FRAMES
+from tidegate_protocols.topics import ALERT_LOG, COMMANDS, DEAD_LETTERS, EVENTS, FRAMES, RETRY
 
 from tidegate_cloud.clock import Clock
 from tidegate_cloud.kafka import Offsets, Part, client_settings
 
 from .lag import Lag
+from .pipeline import TopicRates
 from .views import Stage
 
 _log = logging.getLogger(__name__)
 _EVERY_S = 1.0
 _ANSWER_S = 5.0
+_ALSO = (EVENTS, ALERT_LOG, COMMANDS, DEAD_LETTERS, RETRY)  # whose rates are shown
 _PROCESSOR = "tidegate-processor"  # its consumer group; it reads the frames
 
 
@@ -57,6 +60,9 @@ class Probe:
         )
         self._lag = lag
         self._parts = list(parts)
+        known = set(parts)
+        others = [Part(topic.name, number) for topic in _ALSO for number in range(topic.partitions)]
+        self._all = [*parts, *(part for part in others if part not in known)]
         self._expected = expected
         self._anew = anew
         self._clock = clock
@@ -67,6 +73,7 @@ class Probe:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="console-probe", daemon=True)
         self.kafka_up = True
+        self.rates = TopicRates()
 
     def start(self) -> None:
         self._thread.start()
@@ -97,8 +104,12 @@ class Probe:
 
     def _ask(self) -> None:
         at_us = self._clock.now_us()
-        ends = self._offsets.latest(self._parts)
-        self._lag.ends(at_us, ends)
+        ends = self._offsets.latest(self._all)
+        self._lag.ends(at_us, {part: ends[part] for part in self._parts})
+        sums: dict[str, int] = defaultdict(int)
+        for part, end in ends.items():
+            sums[part.topic] += end
+        self.rates.look(self._clock.monotonic(), sums)
         if self._last is not None:
             # Against the ends of a second ago: what a transaction is just about to commit is not a lag.
             self._processor.ends(self._last[0], {part: self._last[1][part] for part in self._frames})

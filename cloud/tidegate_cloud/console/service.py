@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
@@ -15,6 +15,7 @@ from .history import BUDGET, History
 from .hub import Hub
 from .past import Past
 from .picture import Delta, Picture
+from .pipeline import Scraper
 from .registry import Registry
 from .security.accounts import Accounts
 from .security.audit import Audit
@@ -34,11 +35,17 @@ class ConsoleService:
     """Starts and stops with the application; `start` and everything else on one event loop.
 
     `bootstrap`: Kafka. `history_budget`: bytes for the last hour of readings;
-    `past`: the history service.
+    `past`: the history service; `scrape`: where services have their metrics, by name.
     """
 
     def __init__(
-        self, bootstrap: str, *, history_budget: int = BUDGET, clock: Clock | None = None, past: Past | None = None
+        self,
+        bootstrap: str,
+        *,
+        history_budget: int = BUDGET,
+        clock: Clock | None = None,
+        past: Past | None = None,
+        scrape: Mapping[str, str] | None = None,
     ) -> None:
         self.clock = clock or SystemClock()
         self.metrics = CollectorRegistry()
@@ -55,6 +62,7 @@ class ConsoleService:
         self.commander = Commander(bootstrap)
         self.writer = Writer(bootstrap, self.clock)
         self.past = past or Past()
+        self.scraper = Scraper(scrape or {})
         self.accounts = Accounts(self.writer, self.clock)
         self.registry = Registry(self.writer)
         self.audit = Audit(bootstrap)

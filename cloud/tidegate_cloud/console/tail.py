@@ -25,6 +25,7 @@ from tidegate_protocols.registry import DEVICE
 from tidegate_protocols.schema import Schema
 from tidegate_protocols.topics import (
     ACCOUNTS,
+    ALERT_GROUPS,
     ALERT_LOG,
     ALERTS,
     AUDIT,
@@ -32,6 +33,7 @@ from tidegate_protocols.topics import (
     DEVICES,
     FENCES,
     FRAMES,
+    NOTIFICATIONS,
     PRIORS,
     RULES,
     SCHEMAS,
@@ -42,9 +44,11 @@ from tidegate_cloud.kafka import Message, Offsets, Part, client_settings, passes
 
 from .areas import Areas
 from .fleet import Fleet
+from .groups import Groups, Notices
 from .history import HOUR_US, History
 from .lag import Lag
 from .picture import TRANSITIONS_MAX, AlertRecord, Delta
+from .pipeline import TopicView
 from .positions import Position
 from .probe import Probe, topic_ids
 from .rates import Rates
@@ -56,7 +60,7 @@ from .views import Stage, encode
 
 _log = logging.getLogger(__name__)
 
-_WHOLE = (ALERTS, SCHEMAS, PRIORS, ACCOUNTS, *(BY_NAME[name] for name in KIND_OF_TOPIC))
+_WHOLE = (ALERTS, SCHEMAS, PRIORS, ACCOUNTS, ALERT_GROUPS, NOTIFICATIONS, *(BY_NAME[name] for name in KIND_OF_TOPIC))
 _LOGS = (ALERT_LOG, AUDIT)
 _LOG_US = 7 * 24 * HOUR_US
 _FRAMES_AT_ONCE = 500
@@ -97,6 +101,7 @@ class Tail:
         self._thread = threading.Thread(target=self._run, name="console-tail", daemon=True)
         self._lag = Lag(clock.now_us())
         self._probe: Probe | None = None
+        self.notices = Notices()
         self._begin()
         self.rates = Rates()
         self.unreadable = 0
@@ -105,6 +110,8 @@ class Tail:
     def _begin(self) -> None:
         self._fleet = Fleet()
         self._areas = Areas()
+        self._groups = Groups()
+        self.notices.clear()
         self._schemas: dict[bytes, Schema] = {}
         self._priors: dict[bytes, Priors] = {}
         self._waiting: deque[Message] = deque(maxlen=_WAITING_MAX)  # frames whose schema is still to come
@@ -136,6 +143,10 @@ class Tail:
 
     def stages(self, now_us: int) -> list[Stage]:
         return [] if self._probe is None else self._probe.stages(now_us)
+
+    def topics(self) -> list[TopicView]:
+        """What each topic gets."""
+        return [] if self._probe is None else self._probe.rates.views()
 
     @property
     def kafka_up(self) -> bool:
@@ -245,6 +256,7 @@ class Tail:
             self._changed.clear()
         delta.newest_us, self._newest_us = self._newest_us, 0
         delta.fences, delta.rules = self._areas.changes()
+        delta.groups = self._groups.changes()
 
     def _hand_over(self, delta: Delta) -> None:
         while not self._free.acquire(timeout=0.2):
@@ -279,6 +291,10 @@ class Tail:
                     self._new_priors(value)
                 case ACCOUNTS.name:
                     self._accounts.take(key, value, message.offset())
+                case ALERT_GROUPS.name:
+                    self._groups.take(key, value)
+                case NOTIFICATIONS.name:
+                    self.notices.take(key, value)
                 case AUDIT.name:
                     self._audit.take(value)
         except BadInput as error:

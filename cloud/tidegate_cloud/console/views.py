@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
-from tidegate_protocols.alerts import Alert, Transition
+from tidegate_protocols.alerts import Alert, Group, Transition
 from tidegate_protocols.scan import INT64_MAX, TS_MAX_US
 
 
@@ -79,6 +79,7 @@ class Snapshot(Struct):
     alerts_complete: bool
     fences: dict[str, Any]
     rules: list[RuleView]
+    groups: list[Group]
     health: Health
 
 
