@@ -1,4 +1,4 @@
-"""What the pipeline page is told: rates from Kafka's ends, and services' own metrics, over a service that is not there."""
+"""What the pipeline page is told: rates from Kafka's ends, services' own metrics, and what becomes of messages."""
 
 from __future__ import annotations
 
