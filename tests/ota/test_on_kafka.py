@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
-import pytest
-from tidegate_cloud.clock import SystemClock
-from tidegate_cloud.rollouts import asking, keys
-from tidegate_cloud.rollouts.director import Director
-from tidegate_cloud.rollouts.server import Server
+from tidegate_cloud.rollouts import asking
 from tidegate_protocols.frame import peek_header
 from tidegate_protocols.ota import Reported
 from tidegate_protocols.rollouts import Gate, Order, RolloutCommand, RolloutStep
@@ -20,65 +14,9 @@ from tidegate_protocols.topics import FRAMES
 from tests.edge.running import Publisher, RunningAgent
 from tests.support import frames
 from tests.support.kafka import KafkaNode, consume_all
-from tests.support.mqtt import MqttBroker
 from tests.support.wait import until
 
-Asked = Callable[..., RolloutStep]
-
-
-class Running:
-    """A server in a thread."""
-
-    def __init__(self, bootstrap: str, folder: Path) -> None:
-        self.server = Server(bootstrap, Director(keys.ring(folder)), SystemClock())
-        self.stop = threading.Event()
-        self.failed: BaseException | None = None
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        ready = threading.Event()
-        self._ready = ready
-        self.thread.start()
-        assert ready.wait(60), self.failed
-
-    def _run(self) -> None:
-        try:
-            self.server.run(self.stop, self._ready.set)
-        except BaseException as error:
-            self.failed = error
-
-    def end(self) -> None:
-        self.stop.set()
-        self.thread.join(30)
-        assert self.failed is None, self.failed
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    keys.create(tmp_path / "keys")
-    return tmp_path / "keys"
-
-
-@pytest.fixture
-def server(fresh_kafka: KafkaNode, folder: Path) -> Iterator[Running]:
-    asking.publish_roots(fresh_kafka.bootstrap, keys.roots(folder))
-    running = Running(fresh_kafka.bootstrap, folder)
-    yield running
-    running.end()
-
-
-@pytest.fixture
-def agent(fresh_kafka: KafkaNode, folder: Path, tmp_path: Path, mqtt_broker: MqttBroker) -> Iterator[RunningAgent]:
-    extra = f'\n[ota]\nroot = "{folder / "1.root.json"}"\nheartbeat_s = 5\n'
-    found = RunningAgent(tmp_path, fresh_kafka.bootstrap, mqtt_broker, probation_s=2, extra=extra)
-    found.start()
-    yield found
-    found.kill()
-
-
-@pytest.fixture
-def publisher(mqtt_broker: MqttBroker) -> Iterator[Publisher]:
-    found = Publisher(mqtt_broker)
-    yield found
-    found.close()
+from .running import Running
 
 
 def push(bootstrap: str, content: str, name: str, **more: object) -> RolloutStep:

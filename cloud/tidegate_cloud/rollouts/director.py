@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TypeVar
 
 from tidegate_protocols.ota import Desired, Place, target_path
@@ -20,16 +21,23 @@ from .keys import Ring
 # An agent that is held back from news installs nothing new after this; what it runs goes on.
 TIMESTAMP_DAYS = 14
 TARGETS_DAYS = 365
+_SHARED = 256
 _COMPACT = JSONSerializer(compact=True)
 
 S = TypeVar("S", Timestamp, Snapshot, Targets)
 
 
 class Director:
-    """Signs with the keys of a ring. `files`, throughout: name → (SHA-256 in hex, length in bytes)."""
+    """Signs with the keys of a ring. `files`, throughout: name → (SHA-256 in hex, length in bytes).
+
+    Timestamps and snapshots name versions only, never an agent, so agents that are told in the same second share them:
+    what is an agent's own are its targets, whose version no other targets of that agent ever have.
+    """
 
     def __init__(self, ring: Ring) -> None:
         self._ring = ring
+        self._timestamp = lru_cache(_SHARED)(self._sign_timestamp)
+        self._snapshot = lru_cache(_SHARED)(self._sign_snapshot)
 
     def sign(
         self,
@@ -43,41 +51,40 @@ class Director:
         places: Mapping[str, list[Place]],
     ) -> Desired:
         """What `agent` should run from `number` on. `stamp` must be above that of its last one."""
-        now = datetime.fromtimestamp(now_us // 1_000_000, UTC)
-        later = now + timedelta(days=TARGETS_DAYS)
+        now_s = now_us // 1_000_000
         paths = {target_path(agent, name): entry for name, entry in sorted(files.items())}
         targets = Targets(
-            version=stamp, expires=later, unrecognized_fields={"custom": {"number": number, "rollout": rollout}},
+            version=stamp, expires=_later(now_s, TARGETS_DAYS),
+            unrecognized_fields={"custom": {"number": number, "rollout": rollout}},
             targets={path: TargetFile(length, {"sha256": sha256}, path) for path, (sha256, length) in paths.items()},
         )  # fmt: skip
-        signed_targets = self._signed(targets, "targets")
-        snapshot = Snapshot(version=stamp, expires=later, meta={"targets.json": MetaFile(stamp)})
-        signed_snapshot = self._signed(snapshot, "snapshot")
-        return Desired(
-            agent, number, stamp, self._timestamp(stamp, stamp, now), signed_snapshot, signed_targets, dict(places)
-        )
+        signed = self._signed(targets, "targets")
+        timestamp, snapshot = self._timestamp(stamp, stamp, now_s), self._snapshot(stamp, now_s)
+        return Desired(agent, number, stamp, timestamp, snapshot, signed, dict(places))
 
     def renew(self, desired: Desired, *, now_us: int) -> Desired:
         """The same with a fresh timestamp: it says that nothing newer is being held back."""
-        now = datetime.fromtimestamp(now_us // 1_000_000, UTC)
         snapshot = Metadata[Snapshot].from_bytes(desired.snapshot).signed.version
         stamp = desired.stamp + 1
         return Desired(
-            desired.agent,
-            desired.number,
-            stamp,
-            self._timestamp(stamp, snapshot, now),
-            desired.snapshot,
-            desired.targets,
-            desired.places,
-        )
+            desired.agent, desired.number, stamp, self._timestamp(stamp, snapshot, now_us // 1_000_000),
+            desired.snapshot, desired.targets, desired.places,
+        )  # fmt: skip
 
-    def _timestamp(self, stamp: int, snapshot: int, now: datetime) -> bytes:
-        expires = now + timedelta(days=TIMESTAMP_DAYS)
+    def _sign_timestamp(self, stamp: int, snapshot: int, now_s: int) -> bytes:
+        expires = _later(now_s, TIMESTAMP_DAYS)
         return self._signed(Timestamp(version=stamp, expires=expires, snapshot_meta=MetaFile(snapshot)), "timestamp")
+
+    def _sign_snapshot(self, stamp: int, now_s: int) -> bytes:
+        meta = {"targets.json": MetaFile(stamp)}
+        return self._signed(Snapshot(version=stamp, expires=_later(now_s, TARGETS_DAYS), meta=meta), "snapshot")
 
     def _signed(self, signed: S, role: str) -> bytes:
         metadata = Metadata[S](signed)
         for signer in self._ring.signers[role]:
             metadata.sign(signer, append=True)
         return metadata.to_bytes(_COMPACT)
+
+
+def _later(now_s: int, days: int) -> datetime:
+    return datetime.fromtimestamp(now_s, UTC) + timedelta(days=days)

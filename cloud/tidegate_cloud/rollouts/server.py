@@ -108,7 +108,7 @@ class Server:
             effects = Effects()
             asked: list[RolloutCommand] = []
             at = self._progress.offset
-            for message in take(consumer, _AT_ONCE, 0.2):
+            for message in take(consumer, _AT_ONCE, 0.2 if due else 0.0):
                 error = message.error()
                 if error is not None:
                     if error.code() != KafkaError._PARTITION_EOF and not passes(error):
