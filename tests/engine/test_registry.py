@@ -100,11 +100,10 @@ def test_priors_are_known_by_their_name_until_they_are_removed() -> None:
 
     priors = Priors(bytes(8), (None, None))
     registry, name = Registry(), priors.name.hex()
-    assert registry.apply([record(PRIORS.name, name, priors.canonical_json)]) == 0
+    assert not registry.apply([record(PRIORS.name, name, priors.canonical_json)])
     assert registry.priors == {priors.name: priors}
-    assert (
-        registry.apply([record(PRIORS.name, "00000000", priors.canonical_json), record(PRIORS.name, name, b"{}")]) == 2
-    )
+    wrong = [record(PRIORS.name, "00000000", priors.canonical_json), record(PRIORS.name, name, b"{}")]
+    assert registry.apply(wrong) == wrong
     assert registry.priors == {priors.name: priors}
     registry.apply([record(PRIORS.name, name, None)])
     assert registry.priors == {}

@@ -15,8 +15,9 @@ from tidegate_cloud.engine.deadletters import DeadLetter
 from tidegate_cloud.engine.inprocess import Ran, keep, run, step
 from tidegate_cloud.engine.telemetry import TelemetryLogic
 from tidegate_protocols.batch import Lane
-from tidegate_protocols.frame import CodecName
-from tidegate_protocols.topics import DEAD_LETTERS, DEVICE_PARTITIONS, EVENTS, RETRY
+from tidegate_protocols.codec.training import train_priors
+from tidegate_protocols.frame import CodecName, encode_frame
+from tidegate_protocols.topics import DEAD_LETTERS, DEVICE_PARTITIONS, EVENTS, PRIORS, RETRY
 
 from tests.engine.folding import POISON, Fold
 from tests.engine.frames import POSITION, SPEED, TEMPERATURE, Log, announcement, batch, by_key, events_of, home
@@ -211,6 +212,28 @@ class Retry:
         return taken
 
 
+class Waiting:
+    """A Logic with one partition, and its retry topic read as the runner reads it."""
+
+    def __init__(self, *schemas: Any) -> None:
+        self.logic, self.retry, self.ran = logic_of(*schemas), Retry(), Ran()
+        self.place = home("bus-1")
+        self.logic.take(self.place, {})
+
+    def turn(self, records: Sequence[Record], sides: int = 0) -> None:
+        """A micro-batch with some records of the log, and up to `sides` of the retry topic where that is read."""
+        reads = self.logic.reads(RETRY.name, self.place)
+        out = self.logic.process(MicroBatch(records, self.retry.next(sides) if reads else []))
+        keep(self.logic, out, self.ran)
+        self.retry.append([record for record in out.records if record.topic == RETRY.name])
+        if not self.logic.reads(RETRY.name, self.place):
+            self.retry.position = out.needed.get((RETRY.name, self.place), self.retry.position)
+
+    def catch_up(self, sides: int) -> None:
+        while self.logic.reads(RETRY.name, self.place):
+            self.turn([], sides)
+
+
 def test_frames_wait_in_order_for_their_schema_and_lead_to_the_same_events() -> None:
     log = Log()
     schemas = {1: SPEED, 2: TEMPERATURE, 3: POSITION}
@@ -219,29 +242,18 @@ def test_frames_wait_in_order_for_their_schema_and_lead_to_the_same_events() -> 
             log.add(batch("bus-1", [float(i), float(i)], seq=2 * i, epoch=epoch, schema=schema))
     known = run_whole(log.records, *schemas.values())
 
-    logic, retry, ran = logic_of(SPEED), Retry(), Ran()
-    place = home("bus-1")
-    logic.take(place, {})
-
-    def turn(records: Sequence[Record], sides: Sequence[Record] = ()) -> None:
-        out = logic.process(MicroBatch(records, sides))
-        keep(logic, out, ran)
-        retry.append([record for record in out.records if record.topic == RETRY.name])
-        if not logic.reads(RETRY.name, place):
-            retry.position = out.needed.get((RETRY.name, place), retry.position)
-
-    turn(log.records[:9])
-    assert not logic.reads(RETRY.name, place)
+    waiting = Waiting(SPEED)
+    logic, retry, ran = waiting.logic, waiting.retry, waiting.ran
+    waiting.turn(log.records[:9])
+    assert not logic.reads(RETRY.name, waiting.place)
     logic.broadcast(announcement(TEMPERATURE))
-    assert logic.reads(RETRY.name, place)
-    turn(log.records[9:12], retry.next(1))  # frames that come now queue behind those that wait
-    while logic.reads(RETRY.name, place):
-        turn([], retry.next(1))
+    assert logic.reads(RETRY.name, waiting.place)
+    waiting.turn(log.records[9:12], 1)  # frames that come now queue behind those that wait
+    waiting.catch_up(1)
     assert retry.log.records[retry.position].value == log.records[2].value  # the first that still waits
-    turn(log.records[12:])
+    waiting.turn(log.records[12:])
     logic.broadcast(announcement(POSITION))
-    while logic.reads(RETRY.name, place):
-        turn([], retry.next(3))
+    waiting.catch_up(3)
     # Streams of one device may overtake each other; each of them is in order, and complete.
     for epoch in schemas:
         got, want = ([event for event in events_of(r) if event.epoch == epoch] for r in (ran, known))
@@ -250,6 +262,56 @@ def test_frames_wait_in_order_for_their_schema_and_lead_to_the_same_events() -> 
     assert ran.counts["scans"] == known.counts["scans"]
     assert ran.counts["waiting"] == 4 + 8
     assert "duplicates" not in ran.counts or not ran.counts["duplicates"]
+
+
+def test_what_is_announced_while_the_retry_topic_is_read_loses_no_frame_that_was_passed() -> None:
+    log = Log()
+    for i in range(4):
+        for epoch, schema in {2: TEMPERATURE, 3: POSITION}.items():
+            log.add(batch("bus-1", [float(i), float(i)], seq=2 * i, epoch=epoch, schema=schema))
+    known = run_whole(log.records, TEMPERATURE, POSITION)
+    waiting = Waiting()
+    waiting.turn(log.records)
+    waiting.logic.broadcast(announcement(POSITION))
+    waiting.turn([], 3)  # one frame that still waits is passed by
+    waiting.logic.broadcast(announcement(TEMPERATURE))
+    waiting.catch_up(3)
+    assert sorted(event.id for event in events_of(waiting.ran)) == sorted(event.id for event in events_of(known))
+    assert waiting.ran.counts["scans"] == known.counts["scans"] == 16
+
+
+def test_frames_wait_in_order_for_the_priors_that_they_name() -> None:
+    frames = [batch("bus-1", [float(3 * i + j) for j in range(8)], seq=8 * i) for i in range(6)]
+    priors = [train_priors(frames, version) for version in (1, 2)]
+    log = Log()
+    for frame, named in zip(frames, [None, priors[0], None, priors[1], priors[0], None], strict=True):
+        log.add(encode_frame(frame, codec="range", priors=named), key="bus-1")
+    announced = [Record(PRIORS.name, 0, i, 0, p.name.hex().encode(), p.canonical_json) for i, p in enumerate(priors)]
+    waiting = Waiting(SPEED)
+    waiting.turn(log.records[:3])
+    assert waiting.ran.counts["scans"] == 8
+    waiting.logic.broadcast(announced[1:])
+    waiting.turn(log.records[3:])
+    waiting.catch_up(2)
+    assert waiting.ran.counts["scans"] == 8  # the first that waits holds the others back
+    # Another instance takes the partition: only the rows and what is committed tell it what waits.
+    other = Waiting(SPEED)
+    other.logic.drop(other.place)
+    other.logic.broadcast(announced[1:])
+    other.logic.take(other.place, {key.key: value for key, value in waiting.ran.rows.items()})
+    other.retry, other.ran = waiting.retry, waiting.ran
+    other.catch_up(2)
+    assert waiting.ran.counts["scans"] == 8
+    other.logic.broadcast(announced[:1])
+    other.catch_up(2)
+    assert other.ran.counts["scans"] == 48
+    assert other.ran.counts["waiting"] == 5
+    assert "dead_letters" not in other.ran.counts
+
+    plain = Log()
+    for frame in frames:
+        plain.add(frame)
+    assert events_of(other.ran) == events_of(run_whole(plain.records))
 
 
 @st.composite

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from tidegate_protocols.batch import Lane
 from tidegate_protocols.errors import BadInput
-from tidegate_protocols.frame import UnknownSchema
+from tidegate_protocols.frame import NotYetReadable
 from tidegate_protocols.ids import partition_of
 from tidegate_protocols.schema import Schema
 
@@ -68,7 +68,7 @@ class Admission:
     def admit(
         self, records: Sequence[Record], frames: Frames, schemas: Mapping[bytes, Schema], came_back: int
     ) -> Admitted:
-        """Cursors move past what is admitted. The first `came_back` records have waited for their schema before."""
+        """Cursors move past what is admitted. The first `came_back` records have waited before."""
         k = len(records)
         start, round_of, until_epoch, until = np.empty((4, k), np.int64)
         gap, forks, joins, heard = np.empty((4, k), np.bool_)
@@ -82,7 +82,7 @@ class Admission:
         waits[:came_back] = False
         unread = np.zeros(k, np.bool_)
         unread[list(frames.bad)] = True
-        waits |= unread & (result.stream >= 0)
+        waits |= _from_first(result.stream, unread)
         result.parked.extend(np.flatnonzero(waits).tolist())
         live = frames.lane == Lane.LIVE
         live[:came_back] = False
@@ -104,7 +104,7 @@ class Admission:
         by_key = np.fromiter((get(record.key, -1) for record in records), np.int64, k)
         by_name = np.array([*(get(name, -1) for name in frames.names), -1], np.int64)
         partition = np.fromiter((record.partition for record in records), np.int64, k)
-        unread = [i for i, error in frames.bad.items() if not isinstance(error, UnknownSchema)]
+        unread = [i for i, error in frames.bad.items() if not isinstance(error, NotYetReadable)]
         by_key[unread] = -1
         right = (by_key >= 0) & (by_key == by_name[frames.device])
         right &= self._streams.device["partition"][by_key] == partition
@@ -117,7 +117,7 @@ class Admission:
         ]
         for i in np.flatnonzero(result.device < 0).tolist():
             record, error = records[i], frames.bad.get(i)
-            if error is not None and not isinstance(error, UnknownSchema):
+            if error is not None and not isinstance(error, NotYetReadable):
                 result.refused.append((i, "unreadable", error))
                 continue
             name = frames.names[frames.device[i]]
@@ -163,6 +163,16 @@ class Admission:
             return True
         known = sum(self._streams.schemas[int(self._streams.stream["schema"][s])] in schemas for s in streams)
         return known < ANNOUNCED_MAX if announced else len(streams) - known < UNKNOWN_MAX
+
+
+def _from_first(stream: npt.NDArray[np.int32], unread: Bools) -> Bools:
+    """Of each stream the first frame that cannot be read yet, and every one after it."""
+    chosen = np.flatnonzero(unread & (stream >= 0))
+    if not len(chosen):
+        return np.zeros(len(stream), np.bool_)
+    streams, first = np.unique(stream[chosen], return_index=True)
+    place = np.minimum(np.searchsorted(streams, stream), len(streams) - 1)
+    return np.asarray((streams[place] == stream) & (np.arange(len(stream)) >= chosen[first[place]]))
 
 
 _TOO_MANY = BadInput(

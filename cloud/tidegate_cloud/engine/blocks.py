@@ -34,7 +34,7 @@ class Frames:
     names       device ids
     schemas     fingerprints, of schemas announced or not
     blocks      the columns of the frames
-    bad         record → why its frame could not be read (`UnknownSchema` when it can be read later)
+    bad         record → why its frame could not be read (`NotYetReadable` when it can be read later)
 
     device      int64 [k], index into `names`; -1 where the header cannot be read
     schema      int64 [k], index into `schemas`; likewise

@@ -4,8 +4,9 @@ Of every frame the scans past its stream's cursor are taken, put into blocks by 
 
 - A frame that cannot be read, whose key is not its device, or that stands in another partition than its key belongs to,
   is a dead letter; so is one on which an operator raises.
-- A frame under a schema that has not been announced waits in `telemetry.retry`, and every later frame of its stream
-  behind it. Once the schema is there, the retry partition is read until the last of the stream's frames has come back.
+- A frame under a schema, or with priors, that has not been announced waits in `telemetry.retry`, and every later frame
+  of its stream behind it (`parked`). Once that is there, the retry partition is read until the last of the stream's
+  frames has come back.
   Frames that still wait stay where they are: the committed offset of the retry partition is the first of them, and what
   comes back a second time is known by the offset that it had in the log. Waiting changes no event: a frame keeps the
   append time that it had.
@@ -25,7 +26,7 @@ import numpy.typing as npt
 from tidegate_protocols.errors import BadInput
 from tidegate_protocols.events import EVENT, Event, EventLane
 from tidegate_protocols.frame import peek_header
-from tidegate_protocols.topics import CHECKPOINTS, DEVICE_PARTITIONS, EVENTS, FRAMES, RETRY, SCHEMAS
+from tidegate_protocols.topics import CHECKPOINTS, DEVICE_PARTITIONS, EVENTS, FRAMES, PRIORS, RETRY, SCHEMAS
 
 from tidegate_cloud.operators.operator import Operator
 
@@ -35,6 +36,7 @@ from .chain import Chain
 from .cursors import pack, unpack
 from .deadletters import Reason, dead_letter, original, waiting
 from .logic import MicroBatch, Output, Outputs, Record, RowKey
+from .parked import Parked
 from .previews import Previews
 from .streams import ROW_PREFIX, Streams
 
@@ -51,8 +53,8 @@ COUNTERS = {
     "stale_previews": "Preview frames dropped, since the stream or its preview was past them",
     "failed_previews": "Preview frames dropped since an operator raised",
     "joins": "Times that a stream caught up with its preview",
-    "waiting": "Frames sent to telemetry.retry until their schema is known",
-    "refused_edits": "Registry records and schemas that could not be read",
+    "waiting": "Frames sent to telemetry.retry until their schema or priors are known",
+    "refused_edits": "Registry records, schemas and priors that could not be read",
 }
 KEPT_US = 30 * 86_400_000_000  # rows of a device that is not heard for so long are forgotten
 
@@ -68,7 +70,7 @@ class TelemetryLogic:
     log_topic = FRAMES.name
     side_topics = (RETRY.name,)
     broadcast_topics = registry.TOPICS
-    reference_topics = (SCHEMAS.name,)
+    reference_topics = (SCHEMAS.name, PRIORS.name)
     checkpoint_topic = CHECKPOINTS.name
     tick_s = 1.0
 
@@ -81,9 +83,7 @@ class TelemetryLogic:
         self._streams = Streams()
         self._admission = admission.Admission(self._streams, partitions)
         self._previews = Previews(self._chain)
-        # By partition: streams with frames in the retry topic, and the first offset there that still waits.
-        self._parked: dict[int, set[tuple[str, bytes]]] = {}
-        self._needed: dict[int, int] = {}
+        self._parked = Parked(self._registry)
         self._refused = 0
         self._silent_after_us = int(silent_after_s * 1e6)
 
@@ -93,7 +93,6 @@ class TelemetryLogic:
         return refused
 
     def take(self, partition: int, rows: Mapping[bytes, bytes]) -> None:
-        self._parked[partition] = set()
         for key, value in rows.items():
             if not key.startswith(ROW_PREFIX):
                 raise BadInput(f"a row with key {key!r}", hint="written by a newer program: upgrade this one")
@@ -104,15 +103,14 @@ class TelemetryLogic:
             self._chain.load(device, states)
             for mark, cursor in row.cursors.items():
                 if cursor.resumed_to < cursor.parked_to:
-                    self._parked[partition].add((device, mark))
+                    self._parked.add(partition, device, mark)
                 if cursor.shown is not None:
                     self._previews.load(device, mark, cursor.told, cursor.rows)
 
     def drop(self, partition: int) -> None:
         for number in list(self._streams.members(partition)):
             self._forget(number)
-        self._parked.pop(partition, None)
-        self._needed.pop(partition, None)
+        self._parked.drop(partition)
 
     def _forget(self, number: int) -> None:
         device = self._streams.names[number]
@@ -126,7 +124,7 @@ class TelemetryLogic:
         return [streams.schemas[int(streams.stream["schema"][stream])] for stream in streams.of_device(number)]
 
     def reads(self, topic: str, partition: int) -> bool:
-        return any(mark in self._registry.schemas for _, mark in self._parked.get(partition, ()))
+        return self._parked.reads(partition)
 
     def rows(self, keys: Iterable[RowKey]) -> Iterable[tuple[RowKey, bytes | None]]:
         for key in keys:
@@ -153,7 +151,8 @@ class TelemetryLogic:
         for key in keys:
             number = self._streams.number_of[key.key[len(ROW_PREFIX) :]]
             device = self._streams.names[number]
-            self._parked[key.partition] -= {(device, mark) for mark in self._fingerprints(number)}
+            for mark in self._fingerprints(number):
+                self._parked.discard(key.partition, device, mark)
             self._forget(number)
 
     def process(self, batch: MicroBatch) -> Outputs:
@@ -175,7 +174,7 @@ class TelemetryLogic:
         turn.count("events", len(turn.events))
         with turn.timed("encode"):
             events = [Output(EVENTS.name, event.device.encode(), EVENT.encode(event)) for _, event in turn.events]
-        needed = {(RETRY.name, partition): offset for partition, offset in self._needed.items()}
+        needed = {(RETRY.name, partition): offset for partition, offset in self._parked.needed.items()}
         return Outputs(
             [*events, *turn.waiting, *turn.dead_letters()], turn.touched, turn.counts, needed,
             turn.behind - turn.touched, turn.failures, turn.seconds,
@@ -184,8 +183,7 @@ class TelemetryLogic:
     def _call_back(self, turn: _Turn, sides: Sequence[Record]) -> None:
         """Of the retry topic's records, those that need wait no longer, as they stood at first."""
         for record in sides:
-            if record.offset <= self._needed.get(record.partition, -1):
-                del self._needed[record.partition]  # being read again from there
+            self._parked.met(record.partition, record.offset)
             try:
                 first = original(record)
                 header = peek_header(record.value or b"")
@@ -199,12 +197,11 @@ class TelemetryLogic:
             stream = self._streams.stream[number]
             if first.offset <= stream["resumed_to"]:
                 continue  # it came back before
-            if header.fingerprint not in self._registry.schemas:
-                self._needed.setdefault(record.partition, record.offset)
+            if not self._parked.may_go(record, header):
                 continue
             stream["resumed_to"] = first.offset
             if stream["resumed_to"] >= stream["parked_to"]:
-                self._parked[record.partition].discard((header.device, header.fingerprint))
+                self._parked.discard(record.partition, header.device, header.fingerprint)
             turn.touched.add(self._streams.row_keys[device])
             turn.records.append(first)
 
@@ -263,10 +260,10 @@ class TelemetryLogic:
         stream = self._streams.stream[number]
         stream["parked_to"] = record.offset
         fingerprint = self._streams.schemas[int(stream["schema"])]
-        self._parked[record.partition].add((self._streams.names[device], fingerprint))
+        self._parked.add(record.partition, self._streams.names[device], fingerprint)
         turn.count("waiting", 1)
         turn.waiting.append(waiting(record, RETRY.name))
-        # Written at once: a replay must not meet the frame again, by then its schema may be known.
+        # Written at once: a replay must not meet the frame again, by then it may be readable.
         turn.touched.add(self._streams.row_keys[device])
 
     def _run_piece(
