@@ -81,12 +81,18 @@ SILENCE = AvroCodec("Silence", Silence)
 _BY_SUBJECT = ["subject"]
 BUILT_IN: tuple[Policy, ...] = (
     Policy(
-        id="fence-entered", operator="geofence", opens=["entered"], ends=["exited"], when={"alert_on": "enter"},
+        id="fence-entered", operator="geofence", opens=["entered"], ends=["exited", "left-corridor"],
+        when={"alert_on": "enter"},
         group_by=_BY_SUBJECT,
     ),
     Policy(
-        id="fence-left", operator="geofence", opens=["exited"], ends=["entered"], when={"alert_on": "exit"},
-        group_by=_BY_SUBJECT,
+        id="fence-left", operator="geofence", opens=["exited", "left-corridor"], ends=["entered"],
+        when={"alert_on": "exit"}, group_by=_BY_SUBJECT,
+    ),
+    Policy(id="fence-dwelt", operator="geofence", opens=["dwelt"], ends=["moved-on"], group_by=_BY_SUBJECT),
+    Policy(id="fence-speed", operator="geofence", opens=["speeding"], ends=["sped"], group_by=_BY_SUBJECT),
+    Policy(
+        id="fence-hours", operator="geofence", opens=["out-of-schedule"], ends=["in-schedule"], group_by=_BY_SUBJECT
     ),
     Policy(id="limit", operator="limit", opens=["above", "below"], ends=["within"], group_by=_BY_SUBJECT),
     Policy(id="anomaly", operator="anomaly", opens=["anomalous"], ends=["settled"], group_by=_BY_SUBJECT),

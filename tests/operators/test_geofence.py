@@ -14,7 +14,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tidegate_cloud.operators import Control, Level
-from tidegate_cloud.operators.geofence import Geofence
+from tidegate_cloud.operators.geofence import POINTWISE, Geofence
 from tidegate_protocols.registry import Device, Fence
 
 from tests.support import data, naive
@@ -49,7 +49,7 @@ YARD = box("yard", 0, 0, 1, 1, severity="critical", alert_on="exit")
 
 def test_a_device_enters_and_leaves() -> None:
     rows = fixes("a", (2, 0.5), (0.5, 0.5), (0.6, 0.5), (1.5, 0.5))
-    events, state = run(Geofence(), [block_of_rows(POSITION, rows)], control_of(YARD))
+    events, state = run(Geofence(POINTWISE), [block_of_rows(POSITION, rows)], control_of(YARD))
     assert brief(events) == [("a", 1, "entered", "yard"), ("a", 3, "exited", "yard")]
     entered, left = events[0][2], events[1][2]
     assert (entered.phase, left.phase) == ("begin", "end")
@@ -57,19 +57,19 @@ def test_a_device_enters_and_leaves() -> None:
     assert entered.attrs == {
         "name": "Yard", "fence_version": "1", "severity": "critical", "alert_on": "exit", "accuracy_m": "5",
     }  # fmt: skip
-    assert Geofence().levels(state, "a") == []
+    assert Geofence(POINTWISE).levels(state, "a") == []
 
 
 def test_a_first_fix_inside_is_an_entry() -> None:
-    events, state = run(Geofence(), [block_of_rows(POSITION, fixes("a", (0.5, 0.5)))], control_of(YARD))
+    events, state = run(Geofence(POINTWISE), [block_of_rows(POSITION, fixes("a", (0.5, 0.5)))], control_of(YARD))
     assert brief(events) == [("a", 0, "entered", "yard")]
-    assert Geofence().levels(state, "a") == [Level("entered", "yard", 0)]
+    assert Geofence(POINTWISE).levels(state, "a") == [Level("entered", "yard", 0)]
 
 
 def test_scans_without_a_usable_position_change_nothing() -> None:
     rows = [*fixes("a", (0.5, 0.5)), ("a", 1, [None, 7.0, None, None]), ("a", 2, [math.nan, 7.0, None, None]),
             ("a", 3, [91.0, 7.0, None, None]), ("a", 4, [0.5, 0.6, None, None])]  # fmt: skip
-    events, _ = run(Geofence(), [block_of_rows(POSITION, rows)], control_of(YARD))
+    events, _ = run(Geofence(POINTWISE), [block_of_rows(POSITION, rows)], control_of(YARD))
     assert brief(events) == [("a", 0, "entered", "yard")]
 
 
@@ -77,13 +77,13 @@ def test_a_hole_is_outside() -> None:
     ring = shapely.box(0, 0, 3, 3) - shapely.box(1, 1, 2, 2)
     fence = Fence(id="ring", name="", geometry=shapely.to_geojson(ring))
     rows = fixes("a", (0.5, 0.5), (1.5, 1.5), (2.5, 2.5))
-    events, _ = run(Geofence(), [block_of_rows(POSITION, rows)], control_of(fence))
+    events, _ = run(Geofence(POINTWISE), [block_of_rows(POSITION, rows)], control_of(fence))
     assert [event.kind for _, _, event in events] == ["entered", "exited", "entered"]
 
 
 def test_a_removed_fence_ends_the_stay_at_the_next_fix() -> None:
     control = control_of(YARD, box("town", -5, -5, 5, 5))
-    operator = Geofence()
+    operator = Geofence(POINTWISE)
     _, state = run(operator, [block_of_rows(POSITION, fixes("a", (0.5, 0.5)))], control)
     control.remove_fence("yard")
     control.remove_fence("nowhere")
@@ -94,7 +94,7 @@ def test_a_removed_fence_ends_the_stay_at_the_next_fix() -> None:
 
 def test_a_new_shape_counts_from_the_next_fix() -> None:
     control = control_of(YARD)
-    operator = Geofence()
+    operator = Geofence(POINTWISE)
     _, state = run(operator, [block_of_rows(POSITION, fixes("a", (0.5, 0.5)))], control)
     control.put_fence(box("yard", 0, 0, 1, 2, version=2))
     events, state = run(operator, [block_of_rows(POSITION, fixes("a", (0.5, 0.5)))], control, state)
@@ -109,7 +109,7 @@ def test_a_fence_is_for_its_groups() -> None:
     fence = box("depot", 0, 0, 1, 1, groups=["buses", "trams"])
     control = control_of(fence, devices={"a": "buses", "b": "vans"})
     rows = [*fixes("a", (0.5, 0.5)), *fixes("b", (0.5, 0.5)), *fixes("c", (0.5, 0.5))]
-    operator = Geofence()
+    operator = Geofence(POINTWISE)
     events, state = run(operator, [block_of_rows(POSITION, rows)], control)
     assert brief(events) == [("a", 0, "entered", "depot")]
     control.put_device(Device(id="a", group="vans"))
@@ -121,7 +121,7 @@ def test_a_fence_is_for_its_groups() -> None:
 def test_thousands_of_fences_may_hold_one_device() -> None:
     control = control_of(*(box(f"f{i:04}", -1 - i / 1e4, -1, 1, 1) for i in range(3000)))
     rows = fixes("a", (0.5, 0.5), (0.5, 0.6), (5, 5))
-    events, state = run(Geofence(), [block_of_rows(POSITION, rows)], control)
+    events, state = run(Geofence(POINTWISE), [block_of_rows(POSITION, rows)], control)
     assert brief(events) == [
         ("a", seq, kind, f"f{i:04}") for seq, kind in ((0, "entered"), (2, "exited")) for i in range(3000)
     ]
@@ -135,7 +135,7 @@ def test_the_order_of_edits_does_not_show() -> None:
     back = control_of(*reversed(fences))
     back.remove_fence("f2")
     back.put_fence(fences[2])
-    one, two = run(Geofence(), [block], there), run(Geofence(), [block], back)
+    one, two = run(Geofence(POINTWISE), [block], there), run(Geofence(POINTWISE), [block], back)
     assert repr(one[0]) == repr(two[0])
     assert one[1].to_bytes("a") == two[1].to_bytes("a")
 
@@ -161,7 +161,7 @@ def test_any_sequence_equals_the_naive_twin_under_every_batching(
 ) -> None:
     control = control_of(*GRID, devices={"a": "g"})
     block = block_of_rows(POSITION, [(device, ts, [lat, lon, None, None]) for device, ts, lat, lon in rows])
-    check_batching(Geofence(), block, control, cuts, [i for i in order if i < len(block.devices)])
+    check_batching(Geofence(POINTWISE), block, control, cuts, [i for i in order if i < len(block.devices)])
 
     shapes = {fence.id: shapely.from_geojson(fence.geometry) for fence in GRID}
     expected = []
@@ -182,7 +182,7 @@ def test_any_sequence_equals_the_naive_twin_under_every_batching(
         expected += [(device, seq, "entered", fence) for fence in entered] + [
             (device, seq, "exited", fence) for fence in left
         ]
-    events, _ = run(Geofence(), [block], control)
+    events, _ = run(Geofence(POINTWISE), [block], control)
     assert sorted(brief(events)) == sorted(expected)
 
 
@@ -211,7 +211,7 @@ def test_recorded_buses_enter_and_leave_as_shapely_and_vincenty_say() -> None:
     rows = sorted((v, int(datetime.fromisoformat(t).timestamp() * 1e6), p) for (v, t), p in seen.items())
     fences = recorded_fences()
     events, _ = run(
-        Geofence(), [block_of_rows(POSITION, [(v, t, [p[1], p[0], None, None]) for v, t, p in rows])],
+        Geofence(POINTWISE), [block_of_rows(POSITION, [(v, t, [p[1], p[0], None, None]) for v, t, p in rows])],
         control_of(*fences),
     )  # fmt: skip
 
@@ -244,11 +244,11 @@ def test_a_schema_without_positions_gives_nothing() -> None:
     from tidegate_protocols.schema import Channel, Schema
 
     block = block_of_rows(Schema("s", (Channel("lat"),)), [("a", 0, [0.5])])
-    assert len(Geofence().process(block, Geofence().new_state(), control_of(YARD))) == 0
+    assert len(Geofence(POINTWISE).process(block, Geofence(POINTWISE).new_state(), control_of(YARD))) == 0
 
 
 @pytest.mark.parametrize("lon", [180.0, -180.0])
 def test_the_borders_of_the_world_are_in_it(lon: float) -> None:
     fence = Fence(id="f", name="", geometry=shapely.to_geojson(shapely.box(179, -10, 181, 10)))
-    events, _ = run(Geofence(), [block_of_rows(POSITION, fixes("a", (lon, 0)))], control_of(fence))
+    events, _ = run(Geofence(POINTWISE), [block_of_rows(POSITION, fixes("a", (lon, 0)))], control_of(fence))
     assert [event.kind for _, _, event in events] == ["entered"]

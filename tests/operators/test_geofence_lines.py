@@ -58,14 +58,19 @@ def test_a_crossing_between_two_fixes_has_its_time_and_place() -> None:
 def test_a_fence_between_two_fixes_is_entered_and_left() -> None:
     control = control_of(yard=YARD, aside=shapely.box(0, 200, 100, 300), corner=shapely.box(-60, 90, 160, 120))
     events, _ = run(Geofence(LINES), [block_of([(0, -100, 50), (30, 200, 50)])], control)
-    assert brief(events) == [(1, "entered", "yard", 10.0), (1, "exited", "yard", 20.0)]
+    assert brief(events) == [
+        (1, "entered", "yard", 10.0), (1, "exited", "yard", 20.0), (1, "crossed", "yard", 20.0)
+    ]  # fmt: skip
+    assert (events[2][2].phase, events[2][2].value, events[2][2].unit) == ("instant", 10.0, "s")
 
 
 def test_a_circle_between_two_fixes_too() -> None:
     control = Control()
     control.put_fence(disc("stop", 50, 0, 30.0))
     events, _ = run(Geofence(LINES), [block_of([(0, -50, 0), (20, 150, 0)])], control)
-    assert brief(events) == [(1, "entered", "stop", 7.0), (1, "exited", "stop", 13.0)]
+    assert brief(events) == [
+        (1, "entered", "stop", 7.0), (1, "exited", "stop", 13.0), (1, "crossed", "stop", 13.0)
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -95,7 +100,9 @@ def test_one_fix_inside_on_the_way_through_is_a_visit() -> None:
 def test_none_inside_on_the_way_through_is_a_visit_too() -> None:
     fixes = [(0, -150, 50), (30, 150, 50), (60, 450, 50)]
     events, _ = run(Geofence(BELIEVED), [block_of(fixes)], control_of(yard=YARD))
-    assert brief(events) == [(2, "entered", "yard", 15.0), (2, "exited", "yard", 25.0)]
+    assert brief(events) == [
+        (2, "entered", "yard", 15.0), (2, "exited", "yard", 25.0), (2, "crossed", "yard", 25.0)
+    ]  # fmt: skip
     assert events[0][2].attrs["because"] == "the line between two fixes crosses the fence"
 
 
@@ -203,7 +210,11 @@ def test_every_true_transit_is_found_between_sparse_fixes() -> None:
             if not shape.contains(shapely.Point(end)):
                 expected.append((f"v{v}", fence_id, "exited", max(at)))
     events, _ = run(Geofence(LINES), [block_of_rows(POSITION, rows)], control_of(**shapes))
-    found = [(v, e.subject, e.kind, e.ts_us / US) for v, _, e in events if e.ts_us or e.kind == "exited"]
+    found = [
+        (v, e.subject, e.kind, e.ts_us / US)
+        for v, _, e in events
+        if e.kind == "exited" or (e.kind == "entered" and e.ts_us)
+    ]
     assert sorted(e[:3] for e in found) == sorted(e[:3] for e in expected)
     for mine, truth in zip(sorted(found), sorted(expected), strict=True):
         assert math.isclose(mine[3], truth[3], abs_tol=0.01)

@@ -74,7 +74,7 @@ class Spine:
         )
         self.fences = buses.fences()
         produce(kafka.bootstrap, topics.FENCES.name, [(fence.id, FENCE.encode(fence)) for fence in self.fences])
-        self.processor = group.add("processor", "processor", "--bootstrap", kafka.bootstrap)
+        self.processor = group.add("processor", "processor", "--bootstrap", kafka.bootstrap, "--geofence", "exact")
         self.agent = group.add("agent", "agent", "run", "--config", config)
 
     def replay(self, *slice_of: str) -> Service:

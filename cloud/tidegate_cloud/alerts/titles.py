@@ -46,8 +46,14 @@ def group_title(first: Alert, count: int) -> str:
     match first.event_kind:
         case "entered":
             text = f"{devices} entered {name}"
-        case "exited":
+        case "exited" | "left-corridor":
             text = f"{devices} left {name}"
+        case "dwelt":
+            text = f"{devices} stay too long in {name}"
+        case "speeding":
+            text = f"{devices} too fast in {name}"
+        case "out-of-schedule":
+            text = f"{devices} in {name} outside its hours"
         case "above" | "below":
             text = f"{channel} {first.event_kind} its limit on {devices}"
         case "anomalous":
@@ -68,6 +74,14 @@ def _sentence(event: Event) -> str:
             return f"Entered {name}"
         case "exited":
             return f"Left {name}"
+        case "left-corridor":
+            return f"Left the corridor {name}"
+        case "dwelt":
+            return f"In {name} for {_duration(event.value) or 'too long'}"
+        case "speeding" | "sped":
+            return f"{value} in {name}; limit is {limit}" if value and limit else f"Too fast in {name}"
+        case "out-of-schedule":
+            return f"In {name} outside its hours"
         case "above" | "below":
             return f"{channel} at {value}; limit is {limit}" if value and limit else f"{channel} {event.kind} its limit"
         case "anomalous":

@@ -33,7 +33,13 @@ _CLIENT = "tidegate-dlq"
     "--commit-ms", type=click.IntRange(10, 60_000), default=200, show_default=True,
     help="Wanted time from a record's arrival to the commit of what it led to.",
 )  # fmt: skip
-def processor(bootstrap: str, metrics_port: int, log_level: str, group: str, instance: str, commit_ms: int) -> None:
+@click.option(
+    "--geofence", type=click.Choice(["believed", "exact"]), default="believed", show_default=True,
+    help="Whether changes of fences are held back until they can be believed, or every fix counts as it is.",
+)  # fmt: skip
+def processor(
+    bootstrap: str, metrics_port: int, log_level: str, group: str, instance: str, commit_ms: int, geofence: str
+) -> None:
     """Turn frames into events, exactly once."""
     # Imported here, since operators bring numba with them.
     from tidegate_protocols.codec import backend
@@ -43,7 +49,7 @@ def processor(bootstrap: str, metrics_port: int, log_level: str, group: str, ins
     from .telemetry import COUNTERS, TelemetryLogic
     from .warm import told_when_long, warm
 
-    operators = default_operators()
+    operators = default_operators(believe=geofence == "believed")
     backend.prepare()  # in a child process: until its compiled decoders are there, the plain-Python one reads frames
     with told_when_long():
         warm(operators)

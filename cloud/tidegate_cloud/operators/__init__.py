@@ -27,11 +27,11 @@ __all__ = [
 ]
 
 
-def default_operators() -> list[Operator]:
-    """What the processor runs, in this order."""
+def default_operators(*, believe: bool = True) -> list[Operator]:
+    """What the processor runs, in this order. believe: hold changes of fences back until they can be believed."""
     # Imported here: they bring numba with them, and who only needs the contract should not wait for it.
     from .anomaly import Anomaly
-    from .geofence import Geofence
+    from .geofence import BELIEVED, POINTWISE, Geofence
     from .limit import Limit
 
-    return [Geofence(), Limit(), Anomaly()]
+    return [Geofence(BELIEVED if believe else POINTWISE), Limit(), Anomaly()]

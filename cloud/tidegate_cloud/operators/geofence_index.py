@@ -1,4 +1,4 @@
-"""Fences by number, and the tree that finds those that hold a point (kernels/tree.py); they come and go one by one."""
+"""Fences by number, and the tree that finds those that hold a point (kernels/cells.py); they come and go one by one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .fences import Shape, box_of
-from .kernels import tree
+from .fences import Circle, Shape, box_of
+from .kernels import cells as kernels
+from .kernels import divide, lookup, tree
+from .kernels.cells import Index
 
-# mypy does not see through a starred tuple in numba's signature.
-_lookup_many: Any = tree.lookup_many
-
+_POINT = np.dtype([("lon", "<f8"), ("lat", "<f8")])
 _A = 6378137.0
 _E2 = 6.69437999014e-3
 
@@ -33,7 +33,7 @@ class _Kept:
 class FenceIndex:
     """Shapes under numbers (small ints of the caller's choice, e.g. `names.number_of`).
 
-    The arrays are described in kernels/tree.py; `arrays` is what kernels take.
+    The arrays are described in kernels/cells.py; `arrays` is what kernels take.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class FenceIndex:
         self._edges = np.zeros(1024, np.int32)
         self._verts = np.zeros((1024, 2))
         self._circles = np.zeros((64, 4))
-        self._discs = np.zeros((64, 3))
+        self._discs = np.zeros((64, 7))
         self._where = np.zeros((64, 2), np.int64)
         self._last = np.zeros(1024, np.bool_)
         self._links = np.zeros(1024, np.int32)
@@ -62,20 +62,17 @@ class FenceIndex:
         return number in self._fences
 
     @property
-    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
-        """nodes, entries, edges, verts, circles. Stale after the next edit."""
-        return self._nodes, self._entries, self._edges, self._verts, self._circles
-
-    @property
-    def borders(self) -> tuple[npt.NDArray[Any], ...]:
-        """discs, where, last: what kernels/geofence_lines.py takes besides. Stale after the next edit."""
-        return self._discs, self._where, self._last
+    def arrays(self) -> Index:
+        """What kernels take. Stale after the next edit."""
+        return Index(
+            self._nodes, self._entries, self._edges, self._verts, self._circles, self._discs, self._where, self._last
+        )
 
     @property
     def nbytes(self) -> int:
         """Memory that the index fills: of nodes, entries, edges, vertices and circles, what is in use."""
         nodes, entries, edges, verts = (int(n) for n in self._free[3, :4])
-        return nodes * 16 + entries * 12 + edges * 4 + verts * 21 + len(self._circles) * 72
+        return nodes * 16 + entries * 12 + edges * 4 + verts * 21 + len(self._circles) * 104
 
     def put(self, number: int, shape: Shape) -> None:
         """Add a fence, or give it another shape."""
@@ -89,8 +86,7 @@ class FenceIndex:
         sizes = tuple(len(ring) for ring in shape.rings)
         self._circles[number] = _circle_row(shape)
         if shape.circle is not None:
-            chord = math.sqrt(self._circles[number, 3])
-            self._discs[number] = (shape.circle.lon, shape.circle.lat, chord)
+            self._discs[number] = _disc_row(shape.circle, math.sqrt(self._circles[number, 3]))
         self._where[number] = (first, sum(sizes))
         box = np.array(box_of(shape))
         cells, kept = self._divide(number, first, sizes, box)
@@ -105,8 +101,8 @@ class FenceIndex:
             if at == cells:
                 break
             # One cell takes at most LEVELS blocks of nodes and one stretch of entries.
-            if int(self._free[3, 0]) + 16 * tree.LEVELS > len(self._nodes):
-                self._nodes = grown(self._nodes, len(self._nodes) + 16 * tree.LEVELS)
+            if int(self._free[3, 0]) + 16 * kernels.LEVELS > len(self._nodes):
+                self._nodes = grown(self._nodes, len(self._nodes) + 16 * kernels.LEVELS)
             else:
                 self._entries = grown(self._entries, len(self._entries) + 1)
         self._fences[number] = _Kept(first, sizes, edge_start, kept, box)
@@ -127,9 +123,11 @@ class FenceIndex:
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """Every pair (index of a point, number of a fence that holds it). Degrees; longitude -180 to 180."""
         room = max(1024, 4 * len(lon))
+        points = np.empty(len(lon), _POINT)
+        points["lon"], points["lat"] = lon, lat
         while True:
             point, fence = np.empty(room, np.int32), np.empty(room, np.int32)
-            n = _lookup_many(lon, lat, *self.arrays, point, fence)
+            n = lookup.lookup_many(points, self.arrays, point, fence)
             if n <= room:
                 return point[:n], fence[:n]
             room = n
@@ -155,7 +153,7 @@ class FenceIndex:
             if len(self._pile) < 2 * len(edges) + 64:
                 self._pile = np.empty(4 * len(edges) + 64, np.int32)
             self._pile[: len(edges)] = edges
-            cells, kept = tree.divide(
+            cells, kept = divide.divide(
                 len(edges), self._verts, self._circles[number], box,
                 self._cells, self._stack, self._pile, self._found,
             )  # fmt: skip
@@ -187,8 +185,24 @@ def _circle_row(shape: Shape) -> tuple[float, float, float, float]:
     s = math.sin(math.radians(circle.lat))
     mean = _A * math.sqrt(1 - _E2) / (1 - _E2 * s * s)
     chord = 2 * mean * math.sin(circle.radius_m / (2 * mean))
-    x, y, z = tree.ecef(circle.lon, circle.lat)
+    x, y, z = kernels.ecef(circle.lon, circle.lat)
     return x, y, z, chord * chord
+
+
+def _disc_row(circle: Circle, chord: float) -> tuple[float, ...]:
+    """A circle on a plane: see `discs` in kernels/cells.py.
+
+    Along the meridian the plane is true at the centre, across it everywhere on the centre's parallel; the error of a
+    distance d is below d (1 + tan latitude) d / R, and four times that is allowed for.
+    """
+    y = math.radians(circle.lat)
+    w = 1 - _E2 * math.sin(y) ** 2
+    kx = math.radians(1) * _A / math.sqrt(w) * math.cos(y)
+    ky = math.radians(1) * _A * (1 - _E2) / w**1.5
+    slack = 1e-6 + 4 * chord / _A * (1 + abs(math.tan(y)))
+    if slack > 0.05:
+        return circle.lon, circle.lat, chord, kx, ky, -1.0, math.inf
+    return circle.lon, circle.lat, chord, kx, ky, (chord * (1 - slack)) ** 2, (chord * (1 + slack)) ** 2
 
 
 def grown(array: npt.NDArray[Any], least: int) -> npt.NDArray[Any]:
