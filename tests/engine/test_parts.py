@@ -63,19 +63,21 @@ def test_device_rows_come_back_and_equal_ones_have_equal_bytes(row: DeviceRow, o
 
 def test_pacing_grows_while_there_is_room_and_shrinks_when_a_batch_takes_too_long() -> None:
     pacing = Pacing(0.2, size=100)
-    pacing.took(100, 0.02, 0.0)
+    pacing.took(100, 0.02, 0.01, 0.0)
     assert pacing.size == 200
-    pacing.took(30, 0.02, 0.0)
+    pacing.took(30, 0.02, 0.01, 0.0)
     assert pacing.size == 200  # there was no more to take: nothing is learnt
-    pacing.took(200, 0.4, 0.0)
+    pacing.took(200, 0.4, 0.0, 0.0)
     assert pacing.size == 100
-    pacing.took(100, 0.2, 30.0)
+    pacing.took(100, 0.2, 0.0, 30.0)
     assert pacing.size == 200  # far behind: larger batches catch up sooner
+    pacing.took(200, 0.55, 0.5, 0.0)
+    assert pacing.size == 400  # nearly all was the commit: committing more often would not help
     for _ in range(40):
-        pacing.took(pacing.size, 1e-9, 0.0)
+        pacing.took(pacing.size, 1e-9, 0.0, 0.0)
     assert pacing.size == LARGEST
     for _ in range(40):
-        pacing.took(pacing.size, 100.0, 0.0)
+        pacing.took(pacing.size, 100.0, 0.0, 0.0)
     assert pacing.size == SMALLEST
 
 

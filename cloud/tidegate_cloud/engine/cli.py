@@ -37,9 +37,18 @@ _CLIENT = "tidegate-dlq"
     "--geofence", type=click.Choice(["believed", "exact"]), default="believed", show_default=True,
     help="Whether changes of fences are held back until they can be believed, or every fix counts as it is.",
 )  # fmt: skip
+@click.option(
+    "--checkpoint-s", type=click.FloatRange(min=0.1), default=3600.0, show_default=True,
+    help="No changed row of state waits longer to be written, seconds.",
+)  # fmt: skip
+@click.option(
+    "--upgrade-hours", type=click.FloatRange(min=0), metavar="N",
+    help="Make a state of an older version anew from the last N hours of the log.",
+)  # fmt: skip
 def processor(
-    bootstrap: str, metrics_port: int, log_level: str, group: str, instance: str, commit_ms: int, geofence: str
-) -> None:
+    bootstrap: str, metrics_port: int, log_level: str, group: str, instance: str, commit_ms: int, checkpoint_s: float,
+    upgrade_hours: float | None, geofence: str,
+) -> None:  # fmt: skip
     """Turn frames into events, exactly once."""
     # Imported here, since operators bring numba with them.
     from tidegate_protocols.codec import backend
@@ -61,6 +70,8 @@ def processor(
         instance=instance,
         metrics=metrics,
         latency_s=commit_ms / 1000,
+        longest_s=checkpoint_s,
+        upgrade_s=None if upgrade_hours is None else upgrade_hours * 3600,
     )
     serve(
         f"processor {group}/{instance}", runner, registry=metrics.registry, metrics_port=metrics_port,
@@ -81,7 +92,7 @@ _bootstrap = click.option(
 
 @dlq.command("ls")
 @_bootstrap
-@click.option("--reason", help="Only these: unreadable, wrong-key, wrong-partition, operator.")
+@click.option("--reason", help="Only these: unreadable, wrong-key, wrong-partition, too-many-schemas, operator.")
 @click.option("--device", help="Only records with this key.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def list_letters(bootstrap: str, reason: str | None, device: str | None, as_json: bool) -> None:

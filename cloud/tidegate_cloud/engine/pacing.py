@@ -2,7 +2,8 @@
 
 A record waits for the micro-batch under way and then for its own, so a micro-batch may last half the wanted latency.
 While the input is behind, latency is lost anyway and larger micro-batches, which share the price of a transaction
-among more records, get it back sooner.
+among more records, get it back sooner. Where a commit takes most of the wanted latency by itself, smaller micro-batches
+would only commit more often: processing gets at least as much time as committing, and the latency is not held.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ class Pacing:
         self._budget_s = latency_s / 2
         self._behind_s = 2 * latency_s
 
-    def took(self, records: int, seconds: float, age_s: float) -> None:
-        """A micro-batch of `records` lasted `seconds`; its newest record was `age_s` old when it was taken."""
+    def took(self, records: int, seconds: float, commit_s: float, age_s: float) -> None:
+        """A micro-batch of `records` lasted `seconds`, `commit_s` of them to commit.
+
+        Its newest record was `age_s` old when it was taken.
+        """
         budget = self._budget_s * (_CATCHING_UP if age_s > self._behind_s else 1)
-        full = records >= self.size
-        if full or seconds > budget:
-            change = min(2.0, max(0.5, budget / max(seconds, 1e-4)))
+        room = max(budget - commit_s, commit_s)
+        work = seconds - commit_s
+        if records >= self.size or work > room:
+            change = min(2.0, max(0.5, room / max(work, 1e-4)))
             self.size = min(LARGEST, max(SMALLEST, int(self.size * change)))

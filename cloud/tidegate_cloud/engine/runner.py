@@ -204,7 +204,8 @@ class Runner:
             seconds = self._clock.monotonic() - began
             if records:
                 newest_us = max(record.append_us for record in records)
-                self._pacing.took(len(records), seconds, (began_us - newest_us) / 1e6)
+                commit_s = self._clock.monotonic() - processed
+                self._pacing.took(len(records), seconds, commit_s, (began_us - newest_us) / 1e6)
             out.seconds["commit"] = self._clock.monotonic() - processed
             self._metrics.committed(records, out, self._clock.now_us(), seconds)
         self._hold_sides()
