@@ -11,11 +11,12 @@ import signal
 from pathlib import Path
 
 import pytest
+from tidegate_cloud.engine.marks import Mark
 from tidegate_protocols.registry import RULE, Rule
 from tidegate_protocols.topics import CHECKPOINTS, EVENTS, MARKS, RULES
 
 from tests.engine.frames import SPEED, TEMPERATURE
-from tests.engine.processes import Fleet, fleet, read
+from tests.engine.processes import Fleet, Processor, fleet, read
 from tests.support.kafka import KafkaNode, produce
 from tests.support.wait import until
 
@@ -26,6 +27,21 @@ def edit(made: Fleet, rng: random.Random) -> None:
     produce(made.kafka.bootstrap, RULES.name, [("pace", RULE.encode(rule))])
 
 
+def until_joined(processor: Processor, before: int) -> None:
+    """Wait until it says that it is ready, as `before` of its name did."""
+    until(lambda: processor.output().count("ready: ") > before, what="it to have joined")
+
+
+def marked(kafka: KafkaNode) -> dict[bytes | None, list[int]]:
+    """Content of each edit → the partitions in which it took effect."""
+    found: dict[bytes | None, list[int]] = {}
+    for record in read(kafka, MARKS.name):
+        mark = Mark.read(record.value or b"")
+        if mark.kind == "edit":
+            found[mark.value] = sorted([*found.get(mark.value, []), *mark.offsets])
+    return found
+
+
 def kill_often(kafka: KafkaNode, directory: Path, kills: int, *, instances: int = 2) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
@@ -33,7 +49,7 @@ def kill_often(kafka: KafkaNode, directory: Path, kills: int, *, instances: int 
     with fleet(kafka, directory) as made:
         made.announce(SPEED, TEMPERATURE)
         alive = [made.start(str(i + 1)) for i in range(instances)]
-        for _ in range(kills):
+        while kills > 0:
             before = made.written() + made.written(CHECKPOINTS.name)
             made.drive(2)
             if rng.random() < 0.3:
@@ -48,8 +64,14 @@ def kill_often(kafka: KafkaNode, directory: Path, kills: int, *, instances: int 
             if rng.random() < 0.15:
                 alive[victim].signal(signal.SIGTERM)  # a clean end, and a rebalance
                 alive[victim].wait()
-            alive[victim].kill()
-            alive[victim] = made.start(str(victim + 1))
+            # Killed once more before it has come to anything: while it joins, takes partitions or replays.
+            for _ in range(min(kills, rng.choice([1, 2, 3]))):
+                alive[victim].kill()
+                kills -= 1
+                joined = alive[victim].output().count("ready: ")
+                alive[victim] = made.start(str(victim + 1))
+                if rng.random() < 0.7:
+                    until_joined(alive[victim], joined)
         made.assert_as_undisturbed(timeout=240)
         assert len({record.value for record in read(kafka, EVENTS.name)}) == len(read(kafka, EVENTS.name))
         assert [processor.stop() for processor in alive] == [0] * instances
@@ -80,7 +102,8 @@ def test_edits_leave_their_content_and_a_mark_and_a_restart_goes_by_them(
         made.drive(2)
         processor = made.start("1")
         made.assert_as_undisturbed()
-        until(lambda: len(read(fresh_kafka, MARKS.name)) == 2, what="the mark of the other edit")
+        # Partitions that are taken one after the other go by it one after the other: each of them once.
+        until(lambda: sorted(marked(fresh_kafka).values()) == [list(range(24))] * 2, what="the mark of the other edit")
         copies = [record for record in read(fresh_kafka, CHECKPOINTS.name) if (record.key or b"").startswith(b"e/")]
         assert {record.partition for record in copies} == set(range(24))
         assert processor.stop() == 0
