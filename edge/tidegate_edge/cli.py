@@ -7,8 +7,10 @@ import json
 import signal
 import sqlite3
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 import msgspec
@@ -90,7 +92,7 @@ def status(path: Path, as_json: bool) -> None:
     """Say how a running agent is. The exit status is 1 when something is in its way, 2 when none runs."""
     found = ask(_data_dir(path))
     if found is None:
-        click.echo(f"no agent runs in {_data_dir(path)} (`tidegate agent spool` shows its books)", err=True)
+        click.echo(f"no agent runs in {_data_dir(path)} (`tidegate agent spool ls` shows its books)", err=True)
         sys.exit(2)
     if as_json:
         click.echo(json.dumps(found))
@@ -138,14 +140,17 @@ def _print_table(name: str, table: dict[str, Any]) -> None:
             click.echo(f"{name}.{key} = {json.dumps(value, ensure_ascii=False)}")
 
 
-@agent.command()
+@agent.group()
+def spool() -> None:
+    """Look into the spool, whether the agent runs or not."""
+
+
+@spool.command("ls")
 @_CONFIG
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def spool(path: Path, as_json: bool) -> None:
-    """Show the books of the spool as of its last commit, whether the agent runs or not."""
-    file = _data_dir(path) / "spool.db"
-    if not file.exists():
-        _fail(f"{file}: there is no spool yet (the agent makes it when it first runs)")
+def spool_ls(path: Path, as_json: bool) -> None:
+    """Show the books, the streams and what was rejected, as of the last commit."""
+    file = _spool_file(path)
     try:
         books = _read_books(file)
     except (sqlite3.Error, msgspec.DecodeError, KeyError) as error:
@@ -168,6 +173,90 @@ def spool(path: Path, as_json: bool) -> None:
     )
     for reject in books["rejects"]:
         console.print(f"rejected from {reject['source']} {reject['place']}: {reject['error']}", markup=False)
+
+
+@spool.command()
+@_CONFIG
+@click.option("--format", "form", type=click.Choice(["json", "csv"]), default="json", show_default=True)
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, not to the terminal."
+)
+def export(path: Path, form: str, output: Path | None) -> None:
+    """Write out every scan that waits: a JSON object a line, or as CSV a row a value.
+
+    Nothing is taken out of the spool. The exit status is 1 when something of it cannot be read.
+    """
+    from .spool import export as exporting
+
+    write = exporting.write_csv if form == "csv" else exporting.write_json
+    missing = exporting.Missing()
+    try:
+        with exporting.open_beside(_spool_file(path)) as connection, _output(output) as out:
+            count = write(exporting.waiting_in(connection, missing), out)
+    except (sqlite3.Error, OSError) as error:
+        _fail(f"cannot be exported: {error}")
+    click.echo(f"{count:,} scans" + (f", {missing.lost:,} lost in a damaged file" if missing.lost else ""), err=True)
+    if missing.damaged:
+        _fail(f"{missing.damaged} chunks cannot be read (`tidegate agent spool repair` salvages what there is)")
+
+
+@spool.command()
+@_CONFIG
+def repair(path: Path) -> None:
+    """Check the spool of an agent that does not run, and make it anew of what can be read where it is damaged.
+
+    A running agent does this by itself. The damaged file is kept beside the new one.
+    """
+    file = _spool_file(path)
+    try:
+        click.echo(asyncio.run(_repair(file.parent)))
+    except BadInput as error:
+        _fail(str(error))
+
+
+async def _repair(directory: Path) -> str:
+    from .clock import SystemClock
+    from .spool import Spool, export
+
+    def aside() -> set[str]:
+        return {file.name for file in directory.glob("spool.db.damaged-*") if file.suffix[-4:] not in ("-wal", "-shm")}
+
+    def look(connection: sqlite3.Connection) -> tuple[str, export.Missing]:
+        missing = export.Missing()
+        found = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
+        for _ in export.waiting_in(connection, missing):
+            pass
+        return found, missing
+
+    before = await asyncio.to_thread(aside)
+    opened = await Spool.open(directory, SystemClock(), max_bytes=1 << 62)  # what waits is not to be evicted here
+    try:
+        found, missing = await opened.query(look)
+        if found != "ok" or missing.damaged:
+            await opened.mend(sqlite3.DatabaseError(found), force=True)
+            _, missing = await opened.query(look)
+        waiting = opened.books.pending - missing.lost
+    finally:
+        await opened.close()
+    words = f"{waiting:,} scans wait, {missing.lost:,} are lost"
+    kept = await asyncio.to_thread(aside) - before
+    return f"repaired: {words}; the damaged file is kept as {', '.join(sorted(kept))}" if kept else f"sound: {words}"
+
+
+@contextmanager
+def _output(path: Path | None) -> Iterator[IO[str]]:
+    if path is None:
+        yield sys.stdout
+        return
+    with path.open("w", encoding="utf-8", newline="") as file:
+        yield file
+
+
+def _spool_file(path: Path) -> Path:
+    file = _data_dir(path) / "spool.db"
+    if not file.exists():
+        _fail(f"{file}: there is no spool yet (the agent makes it when it first runs)")
+    return file
 
 
 def _read_books(file: Path) -> dict[str, Any]:

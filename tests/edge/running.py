@@ -81,8 +81,18 @@ class RunningAgent(Service):
         super().__init__("agent", "agent", "run", "--config", self.config, directory=directory, env=env)
 
     def books(self) -> dict[str, Any]:
-        """The books as `tidegate agent spool` shows them, the agent running or not."""
-        command = [sys.executable, "-m", "tidegate_cli.main", "agent", "spool", "--json", "--config", str(self.config)]
+        """The books as `tidegate agent spool ls` shows them, the agent running or not."""
+        command = [
+            sys.executable,
+            "-m",
+            "tidegate_cli.main",
+            "agent",
+            "spool",
+            "ls",
+            "--json",
+            "--config",
+            str(self.config),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         found: dict[str, Any] = json.loads(done.stdout)
         for book in found["sources"].values():
