@@ -51,6 +51,9 @@ COMMANDS: dict[str, Entry] = {
         "tidegate_cloud.sinks.cli:history", "Keep readings and events for longer than Kafka does.", _CLOUD, "cloud"
     ),
     "users": Entry("tidegate_cloud.console.users:users", "Keep the people who may use the console.", _CLOUD, "cloud"),
+    "replay": Entry(
+        "tidegate_cloud.engine.replay_cli:replay", "Run the log through the operators again.", _CLOUD, "cloud"
+    ),
     "dlq": Entry("tidegate_cloud.engine.cli:dlq", "Look into the dead letters.", _CLOUD, "cloud"),
     "sim": Entry("tidegate_sim.cli:sim", "Devices that do not exist, recorded journeys, and load.", _TOOLS, "sim"),
     "frame": Entry("tidegate_cli.frame:frame", "Look into frames.", _TOOLS, "cloud"),
