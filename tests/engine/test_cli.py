@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 from click.testing import CliRunner
-from tidegate_cloud.engine.cli import dlq
+from tidegate_cloud.engine import Record
+from tidegate_cloud.engine.deadletters import dead_letter
+from tidegate_cloud.engine.dlq_cli import dlq
+from tidegate_protocols.errors import BadInput
 from tidegate_protocols.frame import encode_frame
 from tidegate_protocols.topics import DEAD_LETTERS, EVENTS, FRAMES, RULES, SCHEMAS
 
@@ -56,3 +59,37 @@ def test_a_processor_finds_events_and_dead_letters_can_be_looked_at(fresh_kafka:
     missing = CliRunner().invoke(dlq, ["show", "0@999999", "--bootstrap", bootstrap])
     assert missing.exit_code == 1
     assert "there is no dead letter 0@999999" in missing.stderr
+
+
+def test_dead_letters_go_back_once_where_that_can_help_and_what_was_done_is_listed(fresh_kafka: KafkaNode) -> None:
+    bootstrap = fresh_kafka.bootstrap
+    lost = batch("bus-1", [1.0, 2.0], seq=0)
+    records = [
+        (Record(FRAMES.name, 3, 7, 0, b"bus-1", encode_frame(lost)), "wrong-partition"),
+        (Record(FRAMES.name, 3, 8, 0, b"bus-1", b"noise"), "unreadable"),
+        (Record(FRAMES.name, 3, 9, 0, b"bus-2", encode_frame(lost)), "wrong-key"),
+    ]
+    for record, reason in records:
+        letter = dead_letter(record, reason, BadInput("wrong"))  # type: ignore[arg-type]
+        headers = {name: value or b"" for name, value in letter.headers}
+        produce(bootstrap, DEAD_LETTERS.name, [(letter.key, letter.value)], headers=headers, partition=3)
+
+    def call(*arguments: str, status: int = 0) -> str:
+        ran = CliRunner().invoke(dlq, [arguments[0], "--bootstrap", bootstrap, *arguments[1:]])
+        assert ran.exit_code == status, ran.output
+        return ran.stdout
+
+    assert "say which" in CliRunner().invoke(dlq, ["retry", "--bootstrap", bootstrap]).output
+    assert call("retry", "--all", "--dry-run") == "1 would be retried, 2 left\n"
+    assert not read(fresh_kafka, FRAMES.name)
+    assert call("retry", "--all") == "1 retried, 2 left\n"
+    assert call("retry", "--all") == "0 retried, 3 left\n"
+    [back] = read(fresh_kafka, FRAMES.name)
+    assert (back.partition, back.key, back.value) == (home("bus-1"), b"bus-1", encode_frame(lost))
+    assert call("drop", "--reason", "unreadable", "--since", "2020-01-01") == "1 dropped, 0 left\n"
+    call("drop", "3@99", status=1)
+    listed = [json.loads(line) for line in call("ls", "--json").splitlines()]
+    assert {letter["reason"]: letter["answer"] for letter in listed} == {
+        "wrong-partition": "retried", "unreadable": "dropped", "wrong-key": "",
+    }  # fmt: skip
+    assert [json.loads(line)["reason"] for line in call("ls", "--json", "--open").splitlines()] == ["wrong-key"]

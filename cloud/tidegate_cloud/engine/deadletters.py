@@ -8,6 +8,9 @@ with these headers (text in UTF-8, numbers in decimal):
     error       one line
     operator    the operator that raised, when one did
     traceback   its traceback, when one did (its last 8 KiB)
+
+What was done about one is a record without a value in the same partition, with the headers `answers` (the dead letter's
+offset) and `action`: retried | dropped.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from tidegate_protocols.topics import DEAD_LETTERS
 from .logic import Headers, Output, Record
 
 Reason = Literal["unreadable", "wrong-key", "wrong-partition", "too-many-schemas", "operator"]
+ANSWERED = "answers"
 _TRACEBACK_MAX = 8 * 1024
 
 
@@ -47,7 +51,10 @@ def dead_letter(record: Record, reason: Reason, error: BaseException, operator: 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A dead letter as people look at it. `place` is where it stands among the dead letters, "PARTITION@OFFSET"."""
+    """A dead letter as people look at it. `place` is where it stands among the dead letters, "PARTITION@OFFSET".
+
+    `answer`: what was done about it, empty where nothing was.
+    """
 
     place: str
     key: str | None
@@ -61,6 +68,7 @@ class DeadLetter:
     operator: str
     traceback: str
     size: int
+    answer: str = ""
 
     @classmethod
     def read(cls, record: Record) -> DeadLetter:
