@@ -54,6 +54,7 @@ COMMANDS: dict[str, Entry] = {
     "replay": Entry(
         "tidegate_cloud.engine.replay_cli:replay", "Run the log through the operators again.", _CLOUD, "cloud"
     ),
+    "lag": Entry("tidegate_cloud.engine.lag_cli:lag", "Say whether consumers keep up.", _CLOUD, "cloud"),
     "dlq": Entry("tidegate_cloud.engine.dlq_cli:dlq", "Look into dead letters, retry or drop them.", _CLOUD, "cloud"),
     "sim": Entry("tidegate_sim.cli:sim", "Devices that do not exist, recorded journeys, and load.", _TOOLS, "sim"),
     "frame": Entry("tidegate_cli.frame:frame", "Look into frames.", _TOOLS, "cloud"),
