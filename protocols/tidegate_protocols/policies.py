@@ -95,6 +95,7 @@ BUILT_IN: tuple[Policy, ...] = (
         id="fence-hours", operator="geofence", opens=["out-of-schedule"], ends=["in-schedule"], group_by=_BY_SUBJECT
     ),
     Policy(id="limit", operator="limit", opens=["above", "below"], ends=["within"], group_by=_BY_SUBJECT),
+    Policy(id="rules", operator="rules", opens=["holds"], ends=["ceased"], group_by=_BY_SUBJECT),
     Policy(id="anomaly", operator="anomaly", opens=["anomalous"], ends=["settled"], group_by=_BY_SUBJECT),
     # What a silent device seems to do follows from its silence.
     Policy(

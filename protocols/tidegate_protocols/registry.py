@@ -42,17 +42,18 @@ class Fence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """A limit on a channel, in the channel's unit. See ``schemas/Rule.avsc``."""
+    """A limit on a channel, in the channel's unit, or an `expression` over channels. See ``schemas/Rule.avsc``."""
 
     id: str
     name: str
     version: int = 1
-    channel: str
+    channel: str = ""
     low: float | None = None
     high: float | None = None
     hysteresis: float = 0.0
     severity: Severity = "warning"
     groups: list[str] = []
+    expression: str = ""
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):

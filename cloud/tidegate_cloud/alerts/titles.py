@@ -92,6 +92,8 @@ def _sentence(event: Event) -> str:
             if value and usual:
                 return f"{channel} at {value}; usual is {usual}"
             return f"{channel} at {value}; not usual" if value else f"{channel} is not as usual"
+        case "holds":
+            return f"{name}: {expression}" if (expression := event.attrs.get("expression")) else name
         case "silent":
             usual = _duration(_number(event.attrs.get("interval_s", "")))
             return f"Went silent; usually reports every {usual}" if usual else "Went silent"

@@ -55,7 +55,7 @@ class Health(Struct, kw_only=True):
 
 
 class RuleView(Struct):
-    """A limit on a channel."""
+    """A limit on a channel, or an expression over channels."""
 
     id: str
     name: str
@@ -66,6 +66,7 @@ class RuleView(Struct):
     hysteresis: float
     severity: str
     groups: list[str]
+    expression: str = ""
 
 
 class Snapshot(Struct):

@@ -1,7 +1,7 @@
 """Operators: pure functions over columns with rows of state. They do no I/O and import no client library.
 
 `block` is what goes in and comes out, `state` what is remembered, `control` what is in force, `operator` the contract.
-`geofence`, `limit` and `anomaly` are the operators; their loops are in `kernels`.
+`geofence`, `limit`, `condition` and `anomaly` are the operators; their loops are in `kernels`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def default_operators(*, believe: bool = True) -> list[Operator]:
     """What the processor runs, in this order. believe: hold changes of fences back until they can be believed."""
     # Imported here: they bring numba with them, and who only needs the contract should not wait for it.
     from .anomaly import Anomaly
+    from .condition import Condition
     from .geofence import BELIEVED, POINTWISE, Geofence
     from .limit import Limit
 
-    return [Geofence(BELIEVED if believe else POINTWISE), Limit(), Anomaly()]
+    return [Geofence(BELIEVED if believe else POINTWISE), Limit(), Condition(), Anomaly()]

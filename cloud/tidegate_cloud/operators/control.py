@@ -10,6 +10,7 @@ import math
 from tidegate_protocols.errors import BadInput
 from tidegate_protocols.registry import Device, Feedback, Fence, Rule
 
+from .expressions import parse_expression
 from .fence_book import FenceBook
 from .zones import check_zone
 
@@ -110,6 +111,11 @@ def check_rule(rule: Rule) -> None:
     """Raise BadInput, naming the field, for a rule that cannot be applied."""
     check_id(rule.id)
     where = f"rule {rule.id!r}"
+    if rule.expression:
+        _check_expression(rule, where)
+        return
+    if not rule.channel:
+        raise BadInput("no channel is given", where=where, hint="channel with low or high, or an expression")
     if rule.low is None and rule.high is None:
         raise BadInput("neither low nor high is given", where=where)
     for name, value in (("low", rule.low), ("high", rule.high), ("hysteresis", rule.hysteresis)):
@@ -124,3 +130,14 @@ def check_rule(rule: Rule) -> None:
             f"hysteresis {rule.hysteresis} leaves nothing between low and high", where=where,
             hint="less than half of high − low",
         )  # fmt: skip
+
+
+def _check_expression(rule: Rule, where: str) -> None:
+    if rule.channel or rule.low is not None or rule.high is not None or rule.hysteresis:
+        raise BadInput(
+            "an expression beside channel, low, high or hysteresis", where=where, hint="one rule for each",
+        )  # fmt: skip
+    try:
+        parse_expression(rule.expression)
+    except BadInput as error:
+        raise BadInput(error.what, where=f"{where}, {error.where}", hint=error.hint) from None

@@ -40,6 +40,8 @@ class Limit:
         found = _Found()
         self._end_stale(block, state, control, number, groups, found)
         for rule in sorted(control.rules.values(), key=lambda rule: rule.id):
+            if rule.expression:
+                continue
             values = block.column(rule.channel)
             if values is None:
                 continue
@@ -93,6 +95,8 @@ class Limit:
         present[block.device] = True
         for item in np.unique(table.item[rows]).tolist():
             rule = control.rules.get(names.name_of(item))
+            if rule is not None and rule.expression:
+                rule = None
             stale = (table.item[rows] == item) & present[owner]
             if rule is not None:
                 meant = np.array([not rule.groups or group in rule.groups for group in groups])
