@@ -53,7 +53,7 @@ def test_what_cannot_be_meant_is_refused_by_field(change: dict[str, Any], compla
 
 def test_a_plan_counts_versions_and_leaves_what_is_the_same():
     softer = msgspec.structs.replace(CURRENT["limit"], severity="notice", version=99)
-    added, changed, left = store.plan(CURRENT, frozenset(), [GOOD, softer, CURRENT["deviation"]])
+    added, changed, left = store.plan(CURRENT, frozenset(), [GOOD, softer, CURRENT["anomaly"]])
     assert (added.action, changed.action, left.action) == ("add", "change", "leave")
     assert added.after is not None
     assert changed.after is not None
