@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tidegate_protocols import topics
+from tidegate_protocols.batch import Lane
 from tidegate_protocols.events import EVENT, Event
 from tidegate_protocols.frame import decode_frame
 from tidegate_protocols.registry import FENCE
@@ -86,19 +87,28 @@ class Spine:
         ).start(ready=False)  # fmt: skip
 
     def positions(self) -> list[Fix]:
-        """Every position on telemetry.frames, in the order it lies there."""
+        """Every position on telemetry.frames as a cursor per stream lets it through, in the order it lies there.
+
+        Previews are copies of what follows in order. What was unacknowledged when the link broke lies there twice.
+        """
         schemas = {
             schema.fingerprint: schema
             for schema in (Schema.from_json(m.value()) for m in consume_all(self.kafka.bootstrap, topics.SCHEMAS.name))
         }
         fixes = []
+        cursors: dict[tuple[str, bytes], tuple[int, int]] = {}
         for message in consume_all(self.kafka.bootstrap, topics.FRAMES.name):
             batch = decode_frame(message.value(), schemas)
             assert message.key() == batch.device.encode()
+            if batch.lane is Lane.PREVIEW:
+                continue
+            stream = (batch.device, batch.schema.fingerprint)
+            epoch, cursor = cursors.get(stream, (batch.epoch, 0))
+            assert (epoch, batch.seq) <= (batch.epoch, cursor), f"{stream} skips from {cursor} to {batch.seq}"
+            cursors[stream] = (batch.epoch, max(cursor, batch.seq + len(batch)))
             lat, lon = (batch.columns[batch.schema.index[name]] for name in (LAT, LON))
-            fixes += [
-                Fix(batch.device, *fix) for fix in zip(batch.ts_us.tolist(), lat.tolist(), lon.tolist(), strict=True)
-            ]
+            rows = zip(batch.ts_us.tolist(), lat.tolist(), lon.tolist(), strict=True)
+            fixes += [Fix(batch.device, *fix) for fix in list(rows)[max(0, cursor - batch.seq) :]]
         return fixes
 
     def events(self) -> list[Event]:

@@ -79,6 +79,7 @@ class KafkaNode:
         """Make every topic of the catalogue that holds anything anew, and forget every group's offsets."""
         client = self.admin()
         _forget_groups(client)
+        until(lambda: _create_missing(client), what="topics that an earlier test left missing")
         used = [name for name, records in _written(client).items() if records]
         if used:
             for name, future in client.delete_topics(used, operation_timeout=_TIMEOUT_S).items():
@@ -89,10 +90,14 @@ class KafkaNode:
 
 def _create_missing(client: AdminClient) -> bool:
     """True once no topic of the catalogue is missing."""
-    missing = [change for change in topic_admin.plan(client) if change.action == "create"]
     try:
+        missing = [change for change in topic_admin.plan(client) if change.action == "create"]
         topic_admin.apply(client, missing)
     except ValueError:  # a deletion is still under way: "already exists"
+        return False
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # it was there when it was listed
+            raise
         return False
     return not missing
 
