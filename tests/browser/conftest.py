@@ -50,10 +50,13 @@ class Stack:
         self.bootstrap = bootstrap
         port = str(free_port())
         self.url = f"http://127.0.0.1:{port}"
-        self.processor = group.add("processor", "processor", "--bootstrap", bootstrap)
-        self.alerts = group.add("alerts", "alerts", "--bootstrap", bootstrap)
+        metrics = {name: str(free_port()) for name in ("processor", "alerts")}
+        self.processor, self.alerts = (
+            group.add(name, name, "--bootstrap", bootstrap, "--metrics-port", at) for name, at in metrics.items()
+        )
+        scraped = [f"--scrape={name}=http://127.0.0.1:{at}/metrics" for name, at in metrics.items()]
         self.console: Service = group.add(
-            "console", "console", "--bootstrap", bootstrap, "--port", port, "--login-link"
+            "console", "console", "--bootstrap", bootstrap, "--port", port, "--login-link", *scraped
         )
         self._walkers = town.walkers(VANS)
         self._begin_s = int(time.time()) - HISTORY_S

@@ -57,7 +57,7 @@ def open_page(page: Page, address: str) -> None:
 def test_axe_finds_nothing_serious(screens: Any, alerting: str, theme: str, size: dict[str, int]) -> None:
     axe = (assets.NODE_MODULES / "axe-core" / "axe.min.js").read_text("utf-8")
     page = screens(theme, size)
-    for address in ("/", "/alerts", f"/alerts/{alerting}", "/devices", "/devices/van-001"):
+    for address in ("/", "/alerts", f"/alerts/{alerting}", "/devices", "/devices/van-001", "/pipeline"):
         open_page(page, address)
         expect(page.get_by_role("main")).not_to_contain_text("Loading")
         page.evaluate(axe)
@@ -74,7 +74,7 @@ def test_axe_finds_nothing_serious(screens: Any, alerting: str, theme: str, size
 
 def test_on_a_phone_nothing_is_cut_off_and_targets_are_large(screens: Any, alerting: str) -> None:
     page = screens("dark", _PHONE)
-    for address in ("/", "/alerts", f"/alerts/{alerting}", "/devices", "/devices/van-001"):
+    for address in ("/", "/alerts", f"/alerts/{alerting}", "/devices", "/devices/van-001", "/pipeline"):
         open_page(page, address)
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= _PHONE["width"], f"{address} is {wide} px wide"

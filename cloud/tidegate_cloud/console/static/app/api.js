@@ -39,6 +39,8 @@ export const streamAddress = (from) => `${BASE}/stream?from=${segment(from)}`;
 export const alertById = (id) => call(`/alerts/${segment(id)}`);
 /** A page of alerts: `{alerts, next, total, counts}`. */
 export const alertsBy = (query) => call(`/alerts?${new URLSearchParams(query)}`);
+/** Each stage as its metrics tell it, and what topics get: `{server_us, stages, topics}`. */
+export const pipeline = () => call("/pipeline");
 export const deviceById = (id) => call(`/devices/${segment(id)}`);
 
 export function series(id, channel, { fromUs, toUs, maxPoints, signal } = {}) {

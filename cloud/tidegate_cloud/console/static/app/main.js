@@ -11,9 +11,10 @@ import { DevicePage } from "./pages/device.js";
 import { DevicesPage } from "./pages/devices.js";
 import { MapPage } from "./pages/map.js";
 import { NotFound } from "./pages/notfound.js";
+import { PipelinePage } from "./pages/pipeline.js";
 import "./commands.js";
 
-const TITLES = { map: "Live map", alerts: "Alerts", devices: "Devices" };
+const TITLES = { map: "Live map", alerts: "Alerts", devices: "Devices", pipeline: "Pipeline" };
 
 function App() {
   const { page, id, query } = useRoute();
@@ -33,7 +34,9 @@ function App() {
             ? id
               ? html`<${DevicePage} key=${id} id=${id} />`
               : html`<${DevicesPage} />`
-            : html`<${NotFound} />`
+            : page === "pipeline" && !id
+              ? html`<${PipelinePage} />`
+              : html`<${NotFound} />`
     }
   <//>`;
 }

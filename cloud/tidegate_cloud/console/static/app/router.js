@@ -1,4 +1,4 @@
-// Addresses: /, /alerts, /alerts/ID, /devices, /devices/ID. The server answers each with the same page.
+// Addresses: /, /alerts, /alerts/ID, /devices, /devices/ID, /pipeline. The server answers each with the same page.
 import { useEffect, useState } from "./html.js";
 
 const listeners = new Set();

@@ -17,6 +17,7 @@ const PAGES = [
   ["map", "/", "map", "Map"],
   ["alerts", "/alerts", "bell", "Alerts"],
   ["devices", "/devices", "truck", "Devices"],
+  ["pipeline", "/pipeline", "pipe", "Pipeline"],
 ];
 
 export function Shell({ page, title, id, children }) {
