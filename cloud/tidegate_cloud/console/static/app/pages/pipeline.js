@@ -54,7 +54,7 @@ export function PipelinePage() {
           ${" "}<span class="tn dim">Looked at ${duration(age)} ago.</span></p></header>
       ${old && html`<div class="banner"><${Icon} name="warn" /><p>Data as of <b class="tn">${clockTime(view.server_us)}</b>: ${problem || "no newer answer"}. Asked again every 2 s.</p></div>`}
       <section class="card stages" aria-label="Stages">${view.stages.map((stage) => html`<${Stage} key=${stage.name} stage=${stage} slow=${!old && slowest(state.health) === stage.name} old=${old} />`)}</section>
-      <section class="card"><header><h2>Topics on Kafka</h2><span class="dim">records, and how many a second over the last 10 s</span></header>
+      <section class="card" tabindex="0" aria-label="Topics"><header><h2>Topics on Kafka</h2><span class="dim">records, and how many a second over the last 10 s</span></header>
         ${
           view.topics.length
             ? html`<table><thead><tr><th>Topic</th><th class="num">A second</th><th class="num">So far</th></tr></thead>
