@@ -56,3 +56,11 @@ class Fold:
 
     def levels(self, state: StateRows, device: str) -> list[Level]:
         return []
+
+
+class Broken(Fold):
+    """The same as another program has it, whose mistake shows on every record."""
+
+    def process(self, block: Block, state: StateRows, control: Control) -> EventColumns:
+        super().process(block, state, control)
+        raise ValueError(f"{self.name} is broken")

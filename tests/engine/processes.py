@@ -31,7 +31,7 @@ _ROOT = Path(__file__).parents[2]
 class Processor:
     """One `tests.engine.processor` process."""
 
-    def __init__(self, kafka: KafkaNode, directory: Path, instance: str) -> None:
+    def __init__(self, kafka: KafkaNode, directory: Path, instance: str, *options: str) -> None:
         self.log = directory / f"{instance}.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -43,6 +43,7 @@ class Processor:
                     kafka.bootstrap,
                     "--instance",
                     instance,
+                    *options,
                 ],
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -85,8 +86,8 @@ class Fleet:
         records = announcement(*schemas)
         produce(self.kafka.bootstrap, SCHEMAS.name, [(record.key, record.value) for record in records])
 
-    def start(self, instance: str) -> Processor:
-        self.started.append(Processor(self.kafka, self.directory, instance))
+    def start(self, instance: str, *options: str) -> Processor:
+        self.started.append(Processor(self.kafka, self.directory, instance, *options))
         return self.started[-1]
 
     def drive(self, rounds: int, scans: int = 4) -> None:

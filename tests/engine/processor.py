@@ -9,7 +9,7 @@ from tidegate_cloud.engine.runner import Runner
 from tidegate_cloud.engine.service import serve
 from tidegate_cloud.engine.telemetry import COUNTERS, TelemetryLogic
 
-from tests.engine.folding import Fold
+from tests.engine.folding import Broken, Fold
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
@@ -17,10 +17,14 @@ if __name__ == "__main__":
     parser.add_argument("--instance", default="1")
     parser.add_argument("--group", default="tidegate-processor")
     parser.add_argument("--longest-s", type=float, default=2.0)
+    parser.add_argument("--state-version", type=int, default=TelemetryLogic.state_version)
+    parser.add_argument("--broken", action="store_true", help="an operator raises on every record")
     arguments = parser.parse_args()
     metrics = RunnerMetrics("processor", COUNTERS)
+    logic = TelemetryLogic([Broken("one") if arguments.broken else Fold("one"), Fold("two")], silent_after_s=1e6)
+    logic.state_version = arguments.state_version
     runner = Runner(
-        TelemetryLogic([Fold("one"), Fold("two")], silent_after_s=1e6),
+        logic,
         bootstrap=arguments.bootstrap,
         group=arguments.group,
         instance=arguments.instance,

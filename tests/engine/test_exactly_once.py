@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 from confluent_kafka import ConsumerGroupState, TopicPartition
+from tidegate_cloud.engine.telemetry import TelemetryLogic
 from tidegate_cloud.kafka import Part
 from tidegate_protocols.topics import DEVICE_PARTITIONS, EVENTS, FRAMES, RETRY
 
@@ -138,3 +139,41 @@ def test_a_log_that_has_expired_stops_the_processor_loudly(fresh_kafka: KafkaNod
         processor = made.start("1")
         assert processor.wait() == 1
         assert "has expired under this group at offset" in processor.output()
+
+
+def test_what_went_well_once_and_fails_in_the_silent_replay_stops_the_instance(
+    fresh_kafka: KafkaNode, tmp_path: Path
+) -> None:
+    with fleet(fresh_kafka, tmp_path) as made:
+        made.announce(SPEED, TEMPERATURE)
+        processor = made.start("1", "--longest-s", "3600")
+        made.drive(2)
+        want = made.expected()
+        until(lambda: len(read(fresh_kafka, EVENTS.name)) >= len(want.of(EVENTS.name)), what="all events")
+        processor.kill()  # its rows are not written: they have to be replayed
+        broken = made.start("1", "--broken")
+        assert broken.wait() == 1
+        assert "what went well once fails now" in broken.output()
+        processor = made.start("1")  # the program that wrote the state goes on as if nothing had been
+        made.drive(1)
+        made.assert_as_undisturbed()
+        assert processor.stop() == 0
+
+
+def test_an_older_program_refuses_the_state_of_a_newer_one_and_leaves_it_alone(
+    fresh_kafka: KafkaNode, tmp_path: Path
+) -> None:
+    newer = "--state-version", str(TelemetryLogic.state_version + 1)
+    with fleet(fresh_kafka, tmp_path) as made:
+        made.announce(SPEED, TEMPERATURE)
+        processor = made.start("1", *newer)
+        made.drive(1)
+        made.assert_as_undisturbed()
+        assert processor.stop() == 0
+        older = made.start("1")
+        assert older.wait() == 1
+        assert "Run the program that wrote it, or a newer one" in older.output()
+        processor = made.start("1", *newer)
+        made.drive(1)
+        made.assert_as_undisturbed()
+        assert processor.stop() == 0

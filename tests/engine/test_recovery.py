@@ -9,10 +9,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import pytest
 from tidegate_cloud.engine import MicroBatch, Output, Record, RowKey
 from tidegate_cloud.engine.behind import Behind, Schedule
+from tidegate_cloud.engine.committing import Committer
 from tidegate_cloud.engine.editions import EDIT_PREFIX, Edition
 from tidegate_cloud.engine.replaying import not_included
 from tidegate_cloud.engine.telemetry import TelemetryLogic
@@ -181,3 +183,17 @@ def test_an_edition_comes_back_from_its_copies_and_says_what_changed() -> None:
     edition.apply(gone)
     assert all(value is None for _, value in edition.rows(many, keys))
     assert not keys
+
+
+def test_a_row_is_forgotten_only_when_it_is_written_and_no_replay_will_meet_its_records() -> None:
+    """A tombstone has no tag: a replay from before the row's last record would begin the row anew with a part of it."""
+    row = RowKey(0, b"d/bus-1")
+    committer = Committer(*[cast("Any", None)] * 5)
+    assert committer.forgettable([row]) == []  # nothing is known of it
+    committer.tags[0] = {row.key: 8}
+    committer.replayed[0] = 7
+    assert committer.forgettable([row]) == []  # another row holds the replay back before this one's last record
+    committer.replayed[0] = 8
+    assert committer.forgettable([row]) == [row]
+    committer.behind.changed([row], {0: 9}, 0.0)
+    assert committer.forgettable([row]) == []  # it has changed since it was written
