@@ -31,6 +31,10 @@ class Escalation(msgspec.Struct, frozen=True, array_like=True):
         """Somebody has it, or it is hidden: nobody further is told."""
         return msgspec.structs.replace(self, since_us=None)
 
+    def ended(self) -> Escalation:
+        """Those who were told know that it is over: whatever comes back unseen is not over for them a second time."""
+        return msgspec.structs.replace(self, since_us=None, told=())
+
     def due_us(self, policy: Policy | None) -> int | None:
         """When the next level is to be told."""
         if self.since_us is None or policy is None or self.level >= len(policy.tell):

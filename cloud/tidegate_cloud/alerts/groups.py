@@ -280,6 +280,7 @@ class KeyGroups:
         if tell:
             cause = f"{held.telling.round}.{OVER}"
             yield Said(group_line(held.group, "told", "resolved", at_us, SYSTEM, "", cause, held.telling.level, tell))
+            held.telling = held.telling.ended()
         self._listen(held, at_us)
 
     def _listen(self, held: HeldGroup, at_us: int) -> None:
