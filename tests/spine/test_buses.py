@@ -153,6 +153,7 @@ def test_the_whole_evening(spine: Spine) -> None:
     assert len(found) > 6_000
 
 
+@pytest.mark.full
 @pytest.mark.timeout(300)
 def test_processor_killed_five_times_and_kafka_restarted(mortal_spine: Spine) -> None:
     spine = mortal_spine
