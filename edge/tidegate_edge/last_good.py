@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from pathlib import Path
 
 import msgspec
+
+from . import durable
 
 log = logging.getLogger(__name__)
 
@@ -85,15 +86,5 @@ class LastGood:
         record = msgspec.structs.replace(self.record, **changes)
         if record == self.record:
             return
-        draft = self.path.with_suffix(".new")
-        with draft.open("wb") as file:
-            file.write(msgspec.json.encode(record))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self.path)
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        durable.replace(self.path, msgspec.json.encode(record))
         self.record = record

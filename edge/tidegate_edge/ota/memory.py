@@ -20,6 +20,8 @@ from typing import Literal
 import msgspec
 from tidegate_protocols.errors import BadInput
 
+from .. import durable
+
 log = logging.getLogger(__name__)
 
 State = Literal["applying", "running", "refused", "rolled-back"]
@@ -65,7 +67,7 @@ class Memory:
     def write(self, **changes: object) -> None:
         """Change the record; durable when this returns."""
         record = msgspec.structs.replace(self.record, **changes)
-        _replace(self._path, msgspec.json.encode(record))
+        durable.replace(self._path, msgspec.json.encode(record))
         self.record = record
 
     def has(self, sha256: str) -> bool:
@@ -93,10 +95,9 @@ class Memory:
         if len(data) != length or hashlib.sha256(data).hexdigest() != sha256:
             part.unlink(missing_ok=True)
             raise BadInput(f"{len(data)} bytes that are not the {length} that were signed", where=f"file {sha256[:12]}")
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
+        durable.sync(part)
         os.replace(part, self._store / sha256)
-        _sync_folder(self._store)
+        durable.sync(self._store)
 
     def read(self, sha256: str) -> bytes:
         """A content that is here."""
@@ -129,22 +130,3 @@ class Memory:
     def size(self) -> int:
         """Bytes of contents that are kept."""
         return sum(file.stat().st_size for file in self._store.iterdir())
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file whole: after a power cut there is the old one or the new one."""
-    beside = path.with_suffix(".new")
-    with open(beside, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import os
 from pathlib import Path
 from typing import IO
 
 from tidegate_protocols.batch import EPOCH_MAX
 from tidegate_protocols.errors import BadInput
 
+from .. import durable
 from ..clock import is_set
 
 _ASIDE_MAX = 2  # damaged files that are kept
@@ -65,12 +65,12 @@ class Folder:
 
         A kill in between is made good by `complete`.
         """
-        _sync(new)
+        durable.sync(new)
         ready = database.with_name(database.name + ".salvaged")
         new.replace(ready)
         self._put_aside(database, now_us)
         ready.replace(database)
-        _sync(self.path)
+        durable.sync(self.path)
 
     def complete(self, database: Path, now_us: int) -> None:
         """End an `exchange` that was cut short."""
@@ -92,11 +92,3 @@ class Folder:
         for file in old[:-_ASIDE_MAX]:
             for suffix in ("", "-wal", "-shm"):
                 file.with_name(file.name + suffix).unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
