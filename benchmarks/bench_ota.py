@@ -163,7 +163,7 @@ def _told(folder: Path, director: Director, agents: int) -> Iterator[Row]:
     try:
         _report_all(node.bootstrap, agents)
         server, stop, ready = Server(node.bootstrap, director, SystemClock()), threading.Event(), threading.Event()
-        thread = threading.Thread(target=server.run, args=(stop, ready.set), daemon=True)
+        thread = threading.Thread(target=server.run, args=(stop,), kwargs={"ready": ready.set}, daemon=True)
         thread.start()
         ready.wait(120)
         order = Order(layer="base", content=_LAYER.decode(), waves=["100%"], gate=Gate(hold_s=1))

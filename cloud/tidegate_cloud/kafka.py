@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 from confluent_kafka import (
@@ -29,6 +29,7 @@ def _not_a_connection(record: logging.LogRecord) -> bool:
 
 _log.addFilter(_not_a_connection)
 REQUEST_S = 10.0
+WRITE_S = 30.0
 _STABLE_S = 1.0  # how long a pending commit is waited for before the caller is told
 
 
@@ -106,6 +107,44 @@ def producer(bootstrap: str, client_id: str, settings: Mapping[str, Any] | None 
     return Producer(
         client_settings(bootstrap, client_id) | PARTITIONER | {"enable.idempotence": True} | dict(settings or {})
     )
+
+
+def produce(client: Producer, topic: str, key: bytes | str, value: bytes | None, on_delivery: Any = None) -> None:
+    """Produce a record, waiting while the client's queue is full. Raises KafkaException."""
+    while True:
+        try:
+            client.produce(topic, value, key, on_delivery=on_delivery)
+        except BufferError:
+            client.poll(0.1)
+        else:
+            return
+
+
+def write(
+    bootstrap: str, client_id: str, topic: str, records: Iterable[tuple[bytes | str, bytes | None]],
+    done: Callable[[int], None] | None = None, *, wait_s: float = WRITE_S,
+) -> tuple[int, str]:  # fmt: skip
+    """Write records and wait until Kafka has them: how many it has not after `wait_s`, and why; (0, "") when it has.
+
+    `done` is told after each how many were answered. Raises KafkaException for a record that cannot be produced at all.
+    """
+    client = producer(bootstrap, client_id, {"message.timeout.ms": int(wait_s * 1000)})
+    refused: list[str] = []
+    answered = 0
+
+    def delivered(error: KafkaError | None, _message: Any) -> None:
+        nonlocal answered
+        if error is not None:
+            refused.append(error.str())
+        answered += 1
+        if done is not None:
+            done(answered)
+
+    for key, value in records:
+        produce(client, topic, key, value, delivered)
+        client.poll(0)
+    left = client.flush(wait_s)
+    return len(refused) + left, refused[0] if refused else "no answer" if left else ""
 
 
 def take(consumer: Consumer, count: int, wait_s: float) -> list[Message]:

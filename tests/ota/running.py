@@ -26,7 +26,7 @@ class Running:
 
     def _run(self) -> None:
         try:
-            self.server.run(self.stop, self._ready.set)
+            self.server.run(self.stop, ready=self._ready.set)
         except BaseException as error:
             self.failed = error
 

@@ -24,7 +24,7 @@ from tidegate_protocols.registry import DEVICE, FEEDBACK, FENCE, RULE, Device, F
 from tidegate_protocols.topics import DEVICES, FENCES, POLICIES, RULES, SILENCES, Topic
 from tidegate_protocols.topics import FEEDBACK as FEEDBACK_TOPIC
 
-from tidegate_cloud.kafka import Offsets, Part, producer, read_to, reader
+from tidegate_cloud.kafka import Offsets, Part, read_to, reader, write
 from tidegate_cloud.policy_checks import check_policy
 from tidegate_cloud.silences import check_silence
 
@@ -32,7 +32,6 @@ from .files import features_of, flat, parse, read_text
 
 Record = Fence | Rule | Device | Policy | Silence | Feedback
 
-_FLUSH_S = 30.0
 # What the client library retries by itself is no news for a person who has not asked for a log.
 logging.getLogger("tidegate_cloud.kafka").addHandler(logging.NullHandler())
 _ALERT_ON = ("enter", "exit", "none")
@@ -182,25 +181,10 @@ def read(bootstrap: str, kind: Kind) -> list[Record]:
 def _write(
     bootstrap: str, kind: Kind, records: Sequence[tuple[str, bytes | None]], done: Callable[[int], None] | None
 ) -> None:
-    client = producer(bootstrap, "tidegate-registry", {"message.timeout.ms": int(_FLUSH_S * 1000)})
-    refused: list[str] = []
-    count = 0
-
-    def delivered(error: Any, _message: Any) -> None:
-        nonlocal count
-        if error is not None:
-            refused.append(error.str())
-        count += 1
-        if done is not None:
-            done(count)
-
-    for key, value in records:
-        client.produce(kind.topic.name, value, key, on_delivery=delivered)
-        client.poll(0)
-    left = client.flush(_FLUSH_S)
-    if refused or left:
+    failed, why = write(bootstrap, "tidegate-registry", kind.topic.name, records, done)
+    if failed:
         raise BadInput(
-            f"{len(refused) + left} of {len(records)} not written: {refused[0] if refused else 'no answer'}",
+            f"{failed} of {len(records)} not written: {why}",
             where=kind.topic.name,
             hint="tidegate topics apply creates the topics",
         )

@@ -14,7 +14,7 @@ from tidegate_protocols.accounts import LINK, USER, Link, User
 from tidegate_protocols.errors import BadInput
 from tidegate_protocols.topics import ACCOUNTS
 
-from tidegate_cloud.kafka import Offsets, Part, producer, read_to, reader
+from tidegate_cloud.kafka import Offsets, Part, read_to, reader, write
 
 from .security.accounts import LINK_US
 from .security.passwords import digest, secret
@@ -121,13 +121,9 @@ def _records(bootstrap: str) -> Iterator[User]:
 
 
 def _write(bootstrap: str, key: str, value: bytes | None) -> None:
-    refused: list[str] = []
-    client = producer(bootstrap, "tidegate-users", {"message.timeout.ms": int(_FLUSH_S * 1000)})
-    client.produce(
-        ACCOUNTS.name, value, key, on_delivery=lambda error, _: refused.append(error.str()) if error else None
-    )
-    if client.flush(_FLUSH_S) or refused:
-        raise BadInput(f"not written: {refused[0] if refused else 'no answer'}", where=ACCOUNTS.name)
+    failed, why = write(bootstrap, "tidegate-users", ACCOUNTS.name, [(key, value)], wait_s=_FLUSH_S)
+    if failed:
+        raise BadInput(f"not written: {why}", where=ACCOUNTS.name)
 
 
 def _now_us() -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from confluent_kafka import KafkaException, TopicPartition
 from tidegate_protocols.errors import BadInput
@@ -14,13 +13,12 @@ from tidegate_protocols.rollouts import ROLLOUT_COMMAND, ROLLOUT_STEP, RolloutCo
 from tidegate_protocols.topics import FILES, ROLLOUT_COMMANDS, ROLLOUT_LOG, TRUST, Topic
 
 from tidegate_cloud.clock import SystemClock
-from tidegate_cloud.kafka import Message, Offsets, Part, producer, read_to, reader, take
+from tidegate_cloud.kafka import WRITE_S, Message, Offsets, Part, producer, read_to, reader, take, write
 
 from .controller import Controller
-from .ledger import produce, ref_of, store
+from .ledger import ref_of, store
 from .server import WHOLE, put_record
 
-_FLUSH_S = 30.0
 # What the client library retries by itself is no news for a person who has not asked for a log.
 logging.getLogger("tidegate_cloud.kafka").addHandler(logging.NullHandler())
 
@@ -90,7 +88,7 @@ def publish_roots(bootstrap: str, roots: dict[int, bytes]) -> list[int]:
 
 def put_files(bootstrap: str, contents: Iterable[bytes]) -> dict[str, list[Place]]:
     """Put files on device.files; their places by SHA-256. Raises BadInput."""
-    client = producer(bootstrap, "tidegate-config", {"message.timeout.ms": int(_FLUSH_S * 1000)})
+    client = producer(bootstrap, "tidegate-config", {"message.timeout.ms": int(WRITE_S * 1000)})
     try:
         return store(client, {ref_of(data).sha256: data for data in contents})
     except KafkaException as error:
@@ -112,17 +110,9 @@ def _records(bootstrap: str, topics: Iterable[Topic]) -> Iterator[Message]:
 
 
 def _write(bootstrap: str, topic: Topic, records: Iterable[tuple[bytes, bytes]]) -> None:
-    client = producer(bootstrap, "tidegate-config", {"message.timeout.ms": int(_FLUSH_S * 1000)})
-    refused: list[str] = []
-
-    def delivered(error: Any, _message: Any) -> None:
-        if error is not None:
-            refused.append(error.str())
-
-    for key, value in records:
-        produce(client, topic.name, key, value, delivered)
-    if client.flush(_FLUSH_S) or refused:
+    failed, why = write(bootstrap, "tidegate-config", topic.name, records)
+    if failed:
         raise BadInput(
-            f"not written: {refused[0] if refused else 'no answer'}", where=topic.name,
+            f"not written: {why}", where=topic.name,
             hint="tidegate topics apply creates the topics",
         )  # fmt: skip

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-import signal
-import sys
-import threading
 from pathlib import Path
 
 import click
-from confluent_kafka import KafkaException
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from tidegate_protocols.errors import BadInput
 
 from tidegate_cloud.clock import SystemClock
-from tidegate_cloud.engine.errors import Halt
-from tidegate_cloud.engine.service import service_options
+from tidegate_cloud.engine.service import serve, service_options
 
 from . import asking, keys
 from .director import Director
@@ -31,34 +24,11 @@ from .server import Server
 @service_options
 def rollouts(folder: Path, bootstrap: str, metrics_port: int, log_level: str) -> None:
     """Tell agents what to run, in waves, and take back what does harm. One is active; a second one takes over."""
-    logging.basicConfig(
-        level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
     server = Server(bootstrap, Director(keys.ring(folder)), SystemClock())
     asking.publish_roots(bootstrap, keys.roots(folder))
     registry = CollectorRegistry()
     registry.register(_Metrics(server))
-    try:
-        http, thread = start_http_server(metrics_port, addr="127.0.0.1", registry=registry)
-    except OSError as error:
-        raise click.ClickException(f"port {metrics_port} cannot be had for metrics: {error.strerror}") from None
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        server.run(stop, ready=lambda: _ready(http.server_port))
-    except (Halt, BadInput) as error:
-        raise click.ClickException(f"rollouts: {error}") from None
-    except KafkaException as error:
-        raise click.ClickException(f"rollouts: Kafka: {error.args[0].str()}") from None
-    finally:
-        http.shutdown()
-        thread.join()
-
-
-def _ready(port: int) -> None:
-    click.echo(f"ready: rollouts, metrics on http://127.0.0.1:{port}/metrics")
-    sys.stdout.flush()
+    serve("rollouts", server, registry=registry, metrics_port=metrics_port, log_level=log_level)
 
 
 class _Metrics:

@@ -184,7 +184,7 @@ class Controller:
 
     def changes(self, order: Order) -> list[str]:
         """The agents that would run something else under `order` than they were told last."""
-        after = self._with(order.layer, self._proposed(order, "?"))
+        after = self._with(order.layer, self._proposed(order, ""))
         found = []
         for agent in self._of_layer(order.layer):
             content = self.fleet.compiled(after, agent)
@@ -221,9 +221,7 @@ class Controller:
 
     def _proposed(self, order: Order, rollout: str) -> Layer:
         version = 1 + (self.layers[order.layer].version if order.layer in self.layers else 0)
-        # Its rollout is in the name under which a compilation is kept: "?" is anew each time.
-        mark = rollout if rollout != "?" else f"?{hash((order.content, tuple(sorted(order.files.items()))))}"
-        return Layer(id=order.layer, version=version, content=order.content, rollout=mark, files=order.files)
+        return Layer(id=order.layer, version=version, content=order.content, rollout=rollout, files=order.files)
 
     def _before(self, rollout: Rollout) -> Layer | None:
         if not rollout.had:
@@ -244,25 +242,25 @@ class Controller:
         return found
 
     def _refuse_conflicts(self, order: Order, agents: Iterable[str]) -> None:
-        wanted = set(agents)
-        for rollout in self.rollouts.values():
-            if rollout.state in OVER:
-                continue
-            shared = sum(agent in wanted for wave in self.members(rollout.id) for agent in wave)
-            if not shared or (rollout.state == "aborted" and rollout.order.layer == order.layer):
-                continue
-            raise BadInput(
-                f"{rollout.id} is {rollout.state} on {shared} of these agents", where=order.layer,
-                hint=f"wait for it, or: tidegate config abort|rollback {rollout.id}",
-            )  # fmt: skip
+        for rollout, shared in self._in_the_way(agents):
+            if not _follows(order, rollout):
+                raise BadInput(
+                    f"{rollout.id} is {rollout.state} on {shared} of these agents", where=order.layer,
+                    hint=f"wait for it, or: tidegate config abort|rollback {rollout.id}",
+                )  # fmt: skip
 
     def _stood_aside(self, order: Order, agents: Iterable[str]) -> list[Rollout]:
+        return [rollout for rollout, _ in self._in_the_way(agents) if _follows(order, rollout)]
+
+    def _in_the_way(self, agents: Iterable[str]) -> list[tuple[Rollout, int]]:
+        """Rollouts that are not over, with how many of these agents each has; those with none are left out."""
         wanted = set(agents)
-        return [
-            rollout for rollout in self.rollouts.values()
-            if rollout.state == "aborted" and rollout.order.layer == order.layer
-            and any(agent in wanted for wave in self.members(rollout.id) for agent in wave)
-        ]  # fmt: skip
+        found = [
+            (rollout, sum(agent in wanted for wave in self.members(rollout.id) for agent in wave))
+            for rollout in self.rollouts.values()
+            if rollout.state not in OVER
+        ]
+        return [(rollout, shared) for rollout, shared in found if shared]
 
     def _retry(self, rollout: Rollout, now_us: int, out: Effects) -> int:
         failed = [
@@ -397,6 +395,11 @@ class Controller:
                 ts_us=now_us, who=who, why=why, cause=cause, agents=agents,
             )
         )  # fmt: skip
+
+
+def _follows(order: Order, rollout: Rollout) -> bool:
+    """Whether an order goes over what a rollout left undone: it was given up, and is about the same layer."""
+    return rollout.state == "aborted" and rollout.order.layer == order.layer
 
 
 def replace_layer(layer: Layer, content: str, rollout: str, files: Mapping[str, object]) -> Layer:

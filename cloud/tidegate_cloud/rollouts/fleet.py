@@ -36,9 +36,8 @@ class Fleet:
         self.renewed: dict[str, int] = {}  # when each of them was sent, oldest first
         self.groups: dict[str, str] = {}
         self.wants: dict[str, None] = {}  # agents that asked to be told anew, in order
-        self.owners: dict[str, str] = {}  # device → the agent that carries it
         self._opened: dict[str, list[int]] = {}  # device → when alerts of it were opened, ascending
-        self._compiled: dict[tuple[tuple[str, int, str], ...], Content] = {}
+        self._compiled: dict[tuple[tuple[str, str, tuple[tuple[str, FileRef], ...]], ...], Content] = {}
 
     def put_desired(self, agent: str, value: bytes | None, at_us: int) -> None:
         """An agent was told. Raises BadInput."""
@@ -77,7 +76,7 @@ class Fleet:
 
     def alert_opened(self, device: str, at_us: int) -> None:
         """An alert of a device was opened or opened again."""
-        times = self._opened.setdefault(self.owners.get(device, device), [])
+        times = self._opened.setdefault(device, [])
         times.append(at_us)
         if times[-1] - times[0] > ALERTS_KEPT_US:
             del times[: bisect_left(times, times[-1] - ALERTS_KEPT_US)]
@@ -99,7 +98,7 @@ class Fleet:
     def compiled(self, layers: Mapping[str, Layer], agent: str) -> Content:
         """What `agent` runs under `layers`. Agents without a layer of their own share it with their group."""
         names = [name for name in layer_ids(agent, self.groups.get(agent, "")) if name in layers]
-        key = tuple((name, layers[name].version, layers[name].rollout) for name in names)
+        key = tuple((name, layers[name].content, tuple(layers[name].files.items())) for name in names)
         found = self._compiled.get(key)
         if found is None:
             made: Compiled = compile_layers(layers, agent, self.groups.get(agent, ""))

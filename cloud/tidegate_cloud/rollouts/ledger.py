@@ -102,7 +102,7 @@ class Ledger:
         self._produce(ROLLOUTS.name, b"commands", msgspec.json.encode(progress))
 
     def _produce(self, topic: str, key: bytes, value: bytes | None) -> None:
-        produce(self._producer, topic, key, value)
+        kafka.produce(self._producer, topic, key, value)
 
     def _ended(self, error: KafkaError) -> Aborted | Fenced | Halt:
         if error.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH):
@@ -111,17 +111,6 @@ class Ledger:
             return Halt(f"a record is too large for Kafka: {error.str()}")
         _log.warning("the transaction came to nothing: %s", error.str())
         return Aborted(error.str())
-
-
-def produce(producer: Any, topic: str, key: bytes, value: bytes | None, on_delivery: Any = None) -> None:
-    """Produce a record, waiting while the client's queue is full. Raises KafkaException."""
-    while True:
-        try:
-            producer.produce(topic, value, key, on_delivery=on_delivery)
-        except BufferError:
-            producer.poll(0.1)
-        else:
-            return
 
 
 def store(producer: Any, contents: Mapping[str, bytes]) -> dict[str, list[Place]]:
@@ -142,15 +131,7 @@ def store(producer: Any, contents: Mapping[str, bytes]) -> dict[str, list[Place]
         chunks = chunks_of(data)
         places[sha256] = [None] * len(chunks)
         for number, chunk in enumerate(chunks):
-            while True:
-                try:
-                    producer.produce(
-                        FILES.name, chunk, chunk_key(sha256, number), on_delivery=on_delivery(sha256, number)
-                    )
-                except BufferError:
-                    producer.poll(0.1)
-                else:
-                    break
+            kafka.produce(producer, FILES.name, chunk_key(sha256, number), chunk, on_delivery(sha256, number))
         producer.poll(0)
     if contents:
         producer.flush(_CALL_S)

@@ -65,7 +65,7 @@ class Server:
         """Bytes of what agents were told."""
         return self._ledger.bytes_told
 
-    def run(self, stop: threading.Event, ready: Callable[[], None] = lambda: None) -> None:
+    def run(self, stop: threading.Event, *, ready: Callable[[], None] = lambda: None) -> None:
         """Raises Halt and KafkaException."""
         first = True
         while not stop.is_set():
