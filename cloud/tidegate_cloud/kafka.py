@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -16,7 +19,6 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
 from tidegate_protocols.topics import PARTITIONER
 
 _log = logging.getLogger(__name__)
@@ -204,8 +206,9 @@ class Offsets:
     """Asks a cluster about offsets and groups. Every method raises KafkaException without an answer in `REQUEST_S`."""
 
     def __init__(self, bootstrap: str, client_id: str) -> None:
+        self._bootstrap = bootstrap
+        self._client_id = client_id
         self._settings = client_settings(bootstrap, client_id)
-        self._admin = AdminClient(self._settings)
         self._readers: dict[str, Consumer] = {}
         self._watcher: Consumer | None = None
 
@@ -283,6 +286,20 @@ class Offsets:
         return self._readers[group]
 
     def members(self, group: str) -> list[tuple[str, str]]:
-        """(client id, member id) of every member of a group."""
-        futures = self._admin.describe_consumer_groups([group], request_timeout=REQUEST_S)
-        return [(member.client_id, member.member_id) for member in futures[group].result().members]
+        """(client id, member id) of every member of a group.
+
+        A process of its own asks: only the admin client knows the question. It may never find the coordinator again
+        once that went away, and ends its whole process when the connection breaks before the answer (both seen with
+        librdkafka 2.16; its issue 3663).
+        """
+        command = [sys.executable, "-m", "tidegate_cloud.members", self._bootstrap, self._client_id, group]
+        try:
+            asked = subprocess.run(
+                command, capture_output=True, timeout=REQUEST_S, check=True, stdin=subprocess.DEVNULL
+            )
+        except subprocess.TimeoutExpired:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"who is in {group}: no answer")) from None
+        except subprocess.CalledProcessError as error:
+            said = error.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+            raise KafkaException(KafkaError(KafkaError._FAIL, f"who is in {group}: {said}")) from None
+        return [(client, member) for client, member in json.loads(asked.stdout)]

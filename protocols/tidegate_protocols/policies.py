@@ -101,4 +101,6 @@ BUILT_IN: tuple[Policy, ...] = (
     Policy(
         id="silent", operator="presence", opens=["silent"], ends=["heard"], group_by=["device_group"], inhibits=["*"]
     ),
+    # Of Tidegate itself: a consumer group falls behind, or does not move (`tidegate lag watch`).
+    Policy(id="pipeline", operator="lag", opens=["slow", "stalled", "stopped"], ends=["keeps-up"]),
 )  # fmt: skip

@@ -48,6 +48,10 @@ def test_quantities(value: float, unit: str, text: str):
         ("silent", {"subject": "", "attrs": {"interval_s": "2"}}, "Went silent; usually reports every 2 s"),
         ("silent", {"subject": "", "attrs": {"interval_s": "900"}}, "Went silent; usually reports every 15 min"),
         ("stuck", {"subject": "link"}, "Stuck: link"),
+        ("slow", {"value": 1200.0, "attrs": {"group": "tidegate-processor", "topic": "telemetry.frames"}},
+         "tidegate-processor falls behind on telemetry.frames; 1,200 records wait"),
+        ("stopped", {"value": 3.0, "attrs": {"group": "tidegate-notify", "topic": "fleet.alert-log"}},
+         "tidegate-notify does not run: nobody reads fleet.alert-log; 3 records wait"),
     ],
 )  # fmt: skip
 def test_titles(kind: str, fields: dict[str, Any], title: str):

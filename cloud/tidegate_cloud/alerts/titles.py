@@ -97,6 +97,10 @@ def _sentence(event: Event) -> str:
         case "silent":
             usual = _duration(_number(event.attrs.get("interval_s", "")))
             return f"Went silent; usually reports every {usual}" if usual else "Went silent"
+        case "slow" | "stalled" | "stopped" if group := event.attrs.get("group"):
+            does = {"slow": "falls behind on", "stalled": "stands still on", "stopped": "does not run: nobody reads"}
+            waits = f"; {value} records wait" if value else ""
+            return f"{_clean(group, _NAME_MAX)} {does[event.kind]} {event.attrs.get('topic', '')}{waits}"
         case _:
             return f"{_spoken(event.kind)}: {name}" + (f" ({value})" if value else "")
 
