@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
+from tidegate_protocols.link.packets import Hello
+from tidegate_protocols.schema import Channel, Schema
+from tidegate_sim.packet_device import PacketDevice
+from tidegate_sim.serial_ports import SerialPorts
 
 from tests.support.mqtt import MqttBroker
 from tests.support.service import Service
@@ -102,10 +108,16 @@ class RunningAgent(Service):
 
 
 class Publisher:
-    """Publishes numbered SenML packs at QoS 1, as a device that waits for its acknowledgements."""
+    """Publishes numbered SenML packs at QoS 1, as a device that waits for its acknowledgements.
 
-    def __init__(self, broker: MqttBroker, *, devices: int = 10) -> None:
+    `time_of`: the time (µs) of a scan by its number.
+    """
+
+    def __init__(
+        self, broker: MqttBroker, *, devices: int = 10, time_of: Callable[[int], int] = lambda i: BASE_US + i * 1000
+    ) -> None:
         self._devices = devices
+        self._time_of = time_of
         self.sent = 0
         self._client = paho.Client(CallbackAPIVersion.VERSION2, "publisher")
         self._client.max_inflight_messages_set(100)
@@ -117,7 +129,7 @@ class Publisher:
         last = None
         for i in range(self.sent, self.sent + count):
             device = f"bus-{i % self._devices}"
-            pack = [{"n": "count", "bt": (BASE_US + i * 1000) / 1e6, "v": i}]
+            pack = [{"n": "count", "bt": self._time_of(i) / 1e6, "v": i}]
             last = self._client.publish(f"fleet/{device}/senml", json.dumps(pack), qos=1)
         self.sent += count
         if last is not None:
@@ -126,3 +138,29 @@ class Publisher:
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+
+
+class Pump:
+    """A device with acknowledgements on a serial line, which records `rate` scans a second numbered as their values."""
+
+    schema = Schema("pump", (Channel("count"),))
+
+    def __init__(self, ports: SerialPorts, rate: float) -> None:
+        self.device = PacketDevice(Hello(3, "pump", self.schema))
+        self.ending = False
+        self._rate = rate
+        self._loop = asyncio.get_running_loop()
+        self._port = ports.open("pump")
+        self._port.on_open = self.device.opened
+        self._port.on_data = lambda data: self.device.received(data, self._loop.time())
+
+    async def run(self) -> None:
+        """Until `ending` is set and the agent has acknowledged everything."""
+        device, began = self.device, self._loop.time()
+        while not self.ending or device.unacknowledged:
+            due = 0 if self.ending else int((self._loop.time() - began) * self._rate)
+            while device.recorded < due:
+                device.record(time.time_ns() // 1000, (float(device.recorded),))
+            if self._port.is_open:
+                self._port.put(device.to_send(self._loop.time()))
+            await asyncio.sleep(0.02)

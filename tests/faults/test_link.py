@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Message
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)
 from tidegate_cloud.admin import topics as topic_admin
 from tidegate_edge.clock import SystemClock
 from tidegate_edge.producer import settings
@@ -103,13 +111,25 @@ def _newest_came_first(node: KafkaNode, before: int, newest: int) -> bool:
     return bool(previews) and previews[0] < min(last)
 
 
-@pytest.mark.parametrize("send", ["private_kafka"], indirect=True)
-async def test_a_missing_topic_is_named_and_what_waits_goes_when_it_is_there(
-    private_kafka: KafkaNode, send: Sending
+@pytest.fixture
+def guarded_kafka(tmp_path: Path) -> Iterator[KafkaNode]:
+    """A Kafka that asks what its users may do; where nothing is said, everything."""
+    settings = {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow.everyone.if.no.acl.found": "true",
+    }
+    node = KafkaNode(tmp_path / "kafka", settings=settings).start()
+    yield node
+    node.kill()
+
+
+@pytest.mark.parametrize("send", ["guarded_kafka"], indirect=True)
+async def test_a_missing_topic_and_a_missing_right_are_named_and_what_waits_goes_when_they_are_there(
+    guarded_kafka: KafkaNode, send: Sending
 ) -> None:
     await send.put(9)
     await send.all_acknowledged()
-    client = private_kafka.admin()
+    client = guarded_kafka.admin()
     for future in client.delete_topics([FRAMES.name]).values():
         future.result(20)
     await send.put(9)
@@ -117,6 +137,25 @@ async def test_a_missing_topic_is_named_and_what_waits_goes_when_it_is_there(
     assert send.spool.books.pending == 9
     await asyncio.to_thread(lambda: topic_admin.apply(client, topic_admin.plan(client)))
     await send.all_acknowledged(90)
+
+    # The users of a plaintext listener are all "ANONYMOUS".
+    forbidden = AclBinding(
+        ResourceType.TOPIC, FRAMES.name, ResourcePatternType.LITERAL,
+        "User:ANONYMOUS", "*", AclOperation.WRITE, AclPermissionType.DENY,
+    )  # fmt: skip
+    for future in client.create_acls([forbidden]).values():
+        future.result(20)
+    await send.put(9)
+    await until_async(lambda: FRAMES.name in send.uplink.status and "needs the right" in send.uplink.status, 90)
+    assert (send.spool.books.pending, send.spool.books.evicted) == (9, 0)
+    everything = AclBindingFilter(
+        ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
+    )
+    for future in client.delete_acls([everything]).values():
+        assert len(future.result(20)) == 1
+    await send.all_acknowledged(90)
+    found = {row[0] for _, _, row in frames.scans(frames.batches(guarded_kafka.bootstrap))}
+    assert found == set(range(9, 27)), "the first nine went with the topic"
 
 
 @pytest.mark.parametrize("send", ["fresh_kafka"], indirect=True)

@@ -30,15 +30,32 @@ _TIMEOUT_S = 30.0
 QUIET = {"log_level": 0}
 
 
+class _Tuned(Broker):
+    """A broker with settings of a test's own."""
+
+    settings: Mapping[str, str] = {}
+
+    def _write_settings(self, controller_port: int) -> None:
+        super()._write_settings(controller_port)
+        with (self.directory / "server.properties").open("a") as file:  # of a key that stands twice the last counts
+            for key, value in self.settings.items():
+                file.write(f"{key}={value.format(port=self.port, controller_port=controller_port)}\n")
+
+
 class KafkaNode:
     """A real Kafka with the catalogue's topics. `stop`, `start` and `kill` keep the port and the data.
 
-    `proxy`: clients reach it only through that, when there is one.
+    `proxy`: clients reach it only through that, when there is one. `settings` go over those of `server.properties`;
+    ``{port}`` and ``{controller_port}`` in them stand for the node's own.
     """
 
-    def __init__(self, directory: Path, *, port: int = 0, proxy: Proxy | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, port: int = 0, proxy: Proxy | None = None, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.proxy = proxy
-        self.broker = Broker(directory, port, advertised_port=proxy.port if proxy is not None else None)
+        advertised = proxy.port if proxy is not None else None
+        self.broker = _Tuned(directory, port, advertised_port=advertised)
+        self.broker.settings = settings or {}
 
     @property
     def bootstrap(self) -> str:
