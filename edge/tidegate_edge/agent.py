@@ -90,6 +90,7 @@ class Agent:
         spool = await Spool.open(
             Path(config.agent.data_dir), clock,
             max_bytes=config.spool.max_bytes, commit_s=config.spool.commit_ms / 1000,
+            keep_free=config.spool.keep_free_bytes,
         )  # fmt: skip
         try:
             agent = cls(config, spool, clock)
@@ -117,7 +118,7 @@ class Agent:
             self.uplink.frames,
             self.uplink.frame_bytes,
             self.uplink.status,
-            self.spool.error or "up",
+            self.spool.error or ("up, but the disk runs short" if self.spool.room.short else "up"),
             self.sources.status,
             self.config_status(),
         )
@@ -150,7 +151,8 @@ class Agent:
                 for part in condition.well
             ],
             "spool": {
-                "error": self.spool.error, "accepted": books.accepted, "acknowledged": books.acknowledged,
+                "error": self.spool.error, "short_of_disk": self.spool.room.short,
+                "accepted": books.accepted, "acknowledged": books.acknowledged,
                 "evicted": books.evicted, "pending": books.pending, "bytes": books.bytes,
                 "max_bytes": self.config.spool.max_bytes,
             },
@@ -194,7 +196,10 @@ class Agent:
         self.config = config
         self._intake.believe(config.time.max_past_s, config.time.max_future_s)
         self._intake.priorities = _priorities(config)
-        self.spool.configure(max_bytes=config.spool.max_bytes, commit_s=config.spool.commit_ms / 1000)
+        self.spool.configure(
+            max_bytes=config.spool.max_bytes, commit_s=config.spool.commit_ms / 1000,
+            keep_free=config.spool.keep_free_bytes,
+        )  # fmt: skip
         self.uplink.configure(
             _kafka(config),
             max_scans=config.batch.max_scans, max_age_s=config.batch.max_age_ms / 1000,

@@ -75,9 +75,13 @@ class BacklogSettings(msgspec.Struct, kw_only=True):
 
 
 class SpoolSettings(msgspec.Struct, kw_only=True):
-    """`commit_ms`: how long a scan may wait for others before the disk is written, while nobody waits for it."""
+    """`commit_ms`: how long a scan may wait for others before the disk is written, while nobody waits for it.
+
+    `keep_free_bytes`: where less of the disk is free, the spool grows no further, as if its quota were reached.
+    """
 
     max_bytes: Annotated[int, Meta(ge=1 << 20)] = 256 << 20
+    keep_free_bytes: Annotated[int, Meta(ge=0)] = 64 << 20
     commit_ms: Annotated[int, Meta(ge=1, le=10_000)] = 100
 
 

@@ -61,7 +61,10 @@ def ask(directory: Path) -> dict[str, Any] | None:
 
 def is_well(status: dict[str, Any]) -> bool:
     """Whether nothing is in the agent's way."""
-    return not status["spool"]["error"] and all(part["well"] is not False for part in status["parts"])
+    spool = status["spool"]
+    return (
+        not spool["error"] and not spool["short_of_disk"] and all(part["well"] is not False for part in status["parts"])
+    )
 
 
 def in_words(status: dict[str, Any]) -> list[str]:
@@ -75,6 +78,8 @@ def in_words(status: dict[str, Any]) -> list[str]:
         lines.append(f"{mark}  {part['part']}: {part['status']}{heard}{restarts}")
     share = 100 * spool["bytes"] / spool["max_bytes"]
     trouble = f"trouble  spool: {spool['error']}; " if spool["error"] else "well     spool: "
+    if spool["short_of_disk"] and not spool["error"]:
+        trouble = "trouble  spool: the disk runs short, so it grows no further (spool.keep_free_bytes); "
     lines.append(
         f"{trouble}accepted {spool['accepted']:,} = acknowledged {spool['acknowledged']:,} + evicted "
         f"{spool['evicted']:,} + pending {spool['pending']:,}; {spool['bytes']:,} bytes, {share:.1f} % of its quota"

@@ -3,7 +3,8 @@
 Limits
     `max_bytes` for the chunks that wait; when a commit exceeds it, chunks are evicted and counted: of the lowest
     priority first, and of that the oldest. The file may be larger by its pages' slack and by the write-ahead log
-    (8 MiB after a burst), and does not shrink. One process per folder.
+    (8 MiB after a burst), and does not shrink. Where less than `keep_free` bytes of the disk are free it does not
+    grow (`room`). One process per folder.
 
 Layout on disk: `spool.db`, SQLite in WAL mode with synchronous=FULL, one transaction per group of scans
     schema   what each fingerprint means
@@ -53,6 +54,7 @@ from ..clock import Clock
 from .books import Books, SourceBook
 from .folder import Folder
 from .opening import Connector, Loaded, check_log, load, salvage_at_start
+from .room import Room
 from .roster import Roster
 from .rows import PRIORITY, ROW_OVERHEAD, Chunk, Stream, encode_chunk, stream_row
 from .salvage import rebuild
@@ -110,7 +112,13 @@ class Spool:
     """
 
     def __init__(
-        self, directory: Path, clock: Clock, max_bytes: int, commit_s: float, connector: Connector = connect
+        self,
+        directory: Path,
+        clock: Clock,
+        max_bytes: int,
+        commit_s: float,
+        connector: Connector = connect,
+        keep_free: int = 0,
     ) -> None:
         self.directory = directory
         self.clock = clock
@@ -122,7 +130,7 @@ class Spool:
         self.state: dict[str, bytes] = {}
         self.on_commit: Callable[[], None] = lambda: None
         self._path = directory / "spool.db"
-        self._max_bytes = max_bytes
+        self.room = Room(directory, clock, max_bytes, keep_free)
         self._commit_s = commit_s
         self._connector = connector
         self._database: Database | None = None
@@ -157,13 +165,14 @@ class Spool:
         max_bytes: int = 256 * 2**20,
         commit_s: float = 0.1,
         connector: Connector = connect,
+        keep_free: int = 0,
     ) -> Spool:
         """Open the spool in `directory`, which is made when it is not there.
 
         A file that is damaged is put aside as ``spool.db.damaged-…``, and what can be read of it goes on in a new one.
         Raises BadInput when the folder cannot be used or another agent uses it.
         """
-        spool = cls(directory, clock, max_bytes, commit_s, connector)
+        spool = cls(directory, clock, max_bytes, commit_s, connector, keep_free)
         spool._folder.claim()
         try:
             await spool._open_or_salvage()
@@ -293,9 +302,9 @@ class Spool:
             found.bytes,
         )
 
-    def configure(self, *, max_bytes: int, commit_s: float) -> None:
+    def configure(self, *, max_bytes: int, commit_s: float, keep_free: int = 0) -> None:
         """Change the limits. A smaller quota evicts at the next commit."""
-        self._max_bytes = max_bytes
+        self.room.max_bytes, self.room.keep_free = max_bytes, keep_free
         self._commit_s = commit_s
 
     def _renew(self, commit: _Commit, size: int) -> None:
@@ -303,7 +312,7 @@ class Spool:
         out = commit.transaction
         out.done.clear()
         out.bytes = size + sum(chunk.size for chunk in commit.chunks)
-        out.excess = out.bytes - self._max_bytes
+        out.excess = out.bytes - self.room.limit(self.books.bytes)
         out.ranks, out.searched = self._ranks(), {}
         out.streams = [stream_row(stream) for stream in self._by_number.values() if stream.next_seq]
         commit.acknowledged = commit.evicted = 0
@@ -548,11 +557,12 @@ class Spool:
         out = Transaction(bytes=self.books.bytes)
         rows: Iterable[Stream] = self._name(group.chunks, out)
         new = [stream for stream in rows if not stream.stored]
-        out.excess = out.bytes - self._max_bytes
+        limit = self.room.limit(self.books.bytes)
+        out.excess = out.bytes - limit
         acknowledged = evicted = 0
         if settle or out.excess > 0:  # what is evicted takes its stream's last numbers with it
             acknowledged, evicted = self._settle(out)
-            out.excess = out.bytes - self._max_bytes
+            out.excess = out.bytes - limit
             rows = [stream for stream in self._by_number.values() if stream.dirty and stream.next_seq]
             out.state.append(("settled", b"%d" % (self._next_id - 1)))
             if out.excess > 0:
