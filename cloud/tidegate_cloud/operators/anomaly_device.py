@@ -18,6 +18,7 @@ from .anomaly_words import SIGNALS, words
 from .block import BEGIN, END, INSTANT, Block, EventColumns, events_of, no_events
 from .control import Control
 from .kernels import anomaly as kernels
+from .kernels import anomaly_signals as signals
 from .kernels import anomaly_tails as tails
 from .state import StateRows, Table
 
@@ -199,7 +200,7 @@ def _attrs(told: Told, zone: str, ts_us: int) -> dict[str, str]:
         "readings": f"{told.readings:.0f}",
         "words": words(signal, told.value, told.low, told.high, int(told.days), told.channel.unit, zone, ts_us),
     }  # fmt: skip
-    if told.low == told.low and told.high == told.high and told.signal != kernels.RANGE:
+    if told.low == told.low and told.high == told.high and told.signal != signals.RANGE:
         attrs |= {"usual_low": f"{told.low:.6g}", "usual_high": f"{told.high:.6g}"}
         attrs["usual"] = f"{0.5 * (told.low + told.high):.6g}"
     return attrs

@@ -28,25 +28,23 @@ first-order autoregression (learnt) expects, in units of its mean size.
     gap      more than 3 missed readings, and half as long again as the longest usual interval
     range    a value outside the channel's declared range; it is not learnt
 
-Scores become alarms at thresholds that each channel learns from its own past (anomaly_tails). Time constants are in
-seconds; where a statistic is about neighbouring readings, in readings.
+Scores become alarms at thresholds that each channel learns from its own past (anomaly_tails); of several that speak,
+the one furthest beyond its threshold is told. Time constants are in seconds; where a statistic is about neighbouring
+readings, in readings. A naive twin (tests/support/naive_anomaly.py) says the same in plain Python.
 """
 
 from __future__ import annotations
 
-import math
-
-import numba as nb
 import numpy as np
 
 from . import anomaly_tails as tails
-from .anomaly_tails import ratio as _ratio
-from .anomaly_usual import ROBUST, days_since, turn
+from .anomaly_checks import drift, innovation, stuck
+from .anomaly_novelty import novelty, refractory
+from .anomaly_signals import DAILY, DRIFT, GAP, PAIR, RANGE, SPIKE, STEP, STUCK
+from .anomaly_usual import days_since, turn
+from .bare import bare
 
 BEGIN, SETTLED, CANDIDATE = 0, 1, 2
-(
-    VALUE, CLASS, DAILY, SURPRISE, SIGNED, STEP, NOISE, GAP, STUCK, DRIFT, SPIKE, PAIR, SHIFT, ROUGH, RANGE, JOINT,
-) = range(16)  # fmt: skip
 
 # A reading is new within an episode until this long after the last alarm: so many intervals, within bounds.
 EPISODE_INTERVALS = 72.0
@@ -54,84 +52,16 @@ EPISODE_S_LEAST = 3600.0
 EPISODE_S_MOST = 6 * 3600.0
 # A channel's zero is the last of so many first readings, which are not learnt.
 ANCHOR = 8
+# What is beyond is no measurement: squares, and the 24 bits that what is usual is kept to, must hold it.
+MOST_VALUE = 1e30
 # Candidates from this share of the threshold on count towards the joint score of a device.
 CANDIDATE_RATIO = 0.5
 GAP_MISSED = 3.2
-# ---- novelty: time constants, seconds
-SLOW_S = 42_500.0
-SIZE_S = 24_700.0
-SURPRISE_S = 8_800.0
-RECORD_S = 3e6
-HOLD_S = 9_700.0
-RESIDUAL_S = 59_700.0
-STEP_S = 149_700.0
-NOISE_S = 5_700.0
-NOISE_RECORD_S = 3e7
-# A mean needs readings: beyond this interval the constants grow with it.
+# A mean needs readings: beyond this interval the time constants grow with it.
 SPARSE_S = 300.0
-# Half the sensitivity is reached after so many readings and so much time.
-WARM_READINGS = 150.0
-WARM_S = 45_000.0
-CLIP = 7.0
-REFRACTORY = 1.7
-STEP_WEIGHT = 0.3
-NOISE_WEIGHT = 0.5
-# ---- checks
-LEVEL_S = 21_600.0
-MEMORY = 1.0 / 1500.0  # of the autoregression and of sizes, per reading
-QUICK = 1.0 / 24.0
-QUICK_WEIGHT = 0.8
-# Of a channel that mostly stands still, sizes are measured by this share of its usual change.
-STILL_WEIGHT = 0.4
-# One that never changed is heard when it does after so long.
-STILL_S = 3 * 86400.0
-SHIFT_WEIGHT = 1.0 / 8.0
-SHIFT_CLIP = 4.0
-SHIFT_LEAST = 0.15
-ROUGH_WEIGHT = 1.0 / 20.0
-ROUGH_CLIP = 5.0
-# A check's threshold is more by this much at first: readings, seconds.
-CHECKS_FROM = 60
-YOUNG_READINGS = 200.0
-YOUNG_S = 7_200.0
-STUCK_FROM = 200
 
 
-@nb.njit(cache=True, inline="always", error_model="numpy")
-def _weight(dt, constant):
-    """dt / (dt + constant) for dt much less than the constant, without a division."""
-    d = dt * (1.0 / constant)
-    return d - d * d
-
-
-@nb.njit(cache=True, inline="always", error_model="numpy")
-def _margin(st, k, x, n, shrink):
-    """How far x lies beyond record k, in units of the record's range; the record then takes x in."""
-    lo = st.lo[k]
-    hi = st.hi[k]
-    out = 0.0
-    if n == 0:
-        lo = x
-        hi = x
-    else:
-        size = hi - lo
-        if (x > hi or x < lo) and size > 0.0 and n >= 50:
-            out = max(x - hi, lo - x) / size
-        d = 0.5 * size * shrink
-        hi = max(x, hi - d)
-        lo = min(x, lo + d)
-    st.lo[k] = lo
-    st.hi[k] = hi
-    return out
-
-
-@nb.njit(cache=True, inline="always", error_model="numpy")
-def _clipped(m, limit):
-    """m, at most limit; a limit of 0 is none: what never moved must be able to begin."""
-    return min(m, limit) if limit > 0.0 else m
-
-
-@nb.njit(cache=True, error_model="numpy")
+@bare
 def _alarm(st, i, ts_us, v, x, signal, ratio, low, high, k, ev_scan, ev_kind, ev_signal, ev_number):
     """An alarm at scan i: the episode's begin when none is open, and its peak. Returns the number of events."""
     if not st.open:
@@ -157,14 +87,15 @@ def _alarm(st, i, ts_us, v, x, signal, ratio, low, high, k, ev_scan, ev_kind, ev
     return k
 
 
-@nb.njit(cache=True, error_model="numpy")
+@bare
 def watch(
     at, device, row, ts_us, values, rows, budget, zone, zone_first, zone_start, zone_offset, wide, keep,
     low, high, score, ev_scan, ev_kind, ev_signal, ev_number,
 ):  # fmt: skip
     """Watch one channel from scan `at` on; returns the scan at which room ran out (else n), and the number of events.
 
-    device, ts_us, values  [n]; a value that is not finite, or not later than the last, is as if it were not sent
+    device, ts_us, values  [n]; a value that is not finite, beyond MOST_VALUE, or not later than the last, is as if it
+                           were not sent
     row                    by device of the block: its row in `rows` (anomaly.ROW)
     budget                 wanted false episodes per week
     zone                   by device of the block: its time zone; `zone_first` [zones + 1] says where a zone's
@@ -205,7 +136,7 @@ def watch(
             ev_number[k_out, 4] = st.peak_us
             ev_number[k_out, 5] = st.since_us
             k_out += 1
-        if not math.isfinite(v):
+        if not abs(v) <= MOST_VALUE:
             # Other channels of the scan have a value and this one does not: it may be overdue.
             if n > ANCHOR + 20 and not st.gap_told and dt > max(GAP_MISSED * st.dt_mean, 1.5 * st.dt_longest):
                 st.gap_told = 1
@@ -224,6 +155,7 @@ def watch(
             st.first = v
             if n == 0:
                 st.began = t
+                st.until = -np.inf
                 st.day = -(1 << 30)
             else:
                 st.dt_mean += (dt - st.dt_mean) / n
@@ -236,9 +168,7 @@ def watch(
         # Relative to the anchor: profiles are float32.
         x = v - st.first
         d = x - st.x
-        ad = abs(d)
         signal = -1
-        best = VALUE
         most = 0.0
 
         # ---- gap: intervals are learnt by reading, whatever they are
@@ -271,12 +201,11 @@ def watch(
             dt *= SPARSE_S / dt_mean
         age_s = st.age_s + dt
         st.age_s = age_s
-        shrink = dt * (1.0 / RECORD_S)
 
         # ---- time of day
         if t >= st.until:
             z = zone[dev]
-            turn(st, t, zone_start[zone_first[z] : zone_first[z + 1]], zone_offset[zone_first[z] : zone_first[z + 1]])
+            turn(st, t, zone_first[z], zone_first[z + 1], zone_start, zone_offset)
         st.visit_sum += x
         st.visit_n += 1
         if x > st.today_hi:
@@ -284,199 +213,32 @@ def watch(
         if x < st.today_lo:
             st.today_lo = x
 
-        # ---- novelty
-        band_low = st.first + st.lo[VALUE]
-        band_high = st.first + st.hi[VALUE]
-        s = _margin(st, VALUE, x, n, shrink)
-        r = x - st.slow
-        st.slow += max(_weight(dt, SLOW_S), w) * r
-        size = st.size
-        size += max(_weight(dt, SIZE_S), w) * (abs(r) - size)
-        st.size = size
-        z = max(-CLIP, min(CLIP, r / (size + 1e-300)))
-        a = _weight(dt, SURPRISE_S)
-        surprise = st.surprise + a * (abs(z) - st.surprise)
-        signed = st.signed + a * (z - st.signed)
-        st.surprise = surprise
-        st.signed = signed
-        m = _margin(st, SURPRISE, surprise, n, shrink)
-        if m > s:
-            s = m
-            best = SURPRISE
-        m = _margin(st, SIGNED, signed, n, shrink)
-        if m > s:
-            s = m
-            best = SIGNED
-        since = t - st.middle
-        base = (st.slope_before if since < 0.0 else st.slope_after) * since
-        known = 0
-        expected = 0.0
-        if st.known_daily:
-            known = 1
-            expected = st.usual_daily + base
-            m = _margin(st, DAILY, x - expected, n if st.lo[DAILY] != st.hi[DAILY] else 0, shrink)
-            if m > s:
-                s = m
-                best = DAILY
-        if st.known:
-            known = 2
-            expected = st.usual + base
-            e = x - expected
-            if st.residuals >= 50:
-                band_low = st.first + expected + st.lo[CLASS]
-                band_high = st.first + expected + st.hi[CLASS]
-            m = _margin(st, CLASS, e, st.residuals, shrink)
-            if m > s:
-                s = m
-                best = CLASS
-            st.residuals += 1
-            size = abs(e)
-            if st.residuals >= 200:
-                size = _clipped(size, ROBUST * st.residual_size)
-                st.residual_size += _weight(dt, RESIDUAL_S) * (size - st.residual_size)
-            else:
-                st.residual_size += (size - st.residual_size) * max(_weight(dt, RESIDUAL_S), 1.0 / st.residuals)
-            # For the drift check, by half hours.
-            st.drift_sum += e
-            st.drift_n += 1
-        base = expected
-        step = st.step * (1.0 - shrink)
-        if ad > step:
-            if n >= 50 and st.step > 0.0:
-                m = STEP_WEIGHT * (ad / st.step - 1.0)
-                if m > s:
-                    s = m
-                    best = STEP
-            step = ad
-        st.step = step
-        if st.step_mean > 0.0:
-            now = st.ratio + _weight(dt, NOISE_S) * (min(ad / st.step_mean, 8.0) - st.ratio)
-            record = st.ratio_record * (1.0 - dt * (1.0 / NOISE_RECORD_S))
-            st.ratio = now
-            if now > record:
-                if n >= 50 and st.ratio_record > 0.0:
-                    m = NOISE_WEIGHT * (now / st.ratio_record - 1.0)
-                    if m > s:
-                        s = m
-                        best = NOISE
-                record = now
-            st.ratio_record = record
-        st.step_mean += max(_weight(dt, STEP_S), w) * (ad - st.step_mean)
-        # The refractory: what goes on is not new unless it grows.
-        recent = st.recent * (1.0 - _weight(dt, HOLD_S))
-        if s > 0.0:
-            age = min(float(n), age_s * (WARM_READINGS / WARM_S))
-            s *= age / (age + WARM_READINGS)
-            if s > REFRACTORY * recent:
-                if score.shape[0] > 0:
-                    score[i] = s
-                if s > tails.BOUND[tails.NOVELTY]:
-                    m = _ratio(st, tails.NOVELTY, s, t, hold, budget) / wide[dev]
-                    if m > most:
-                        most = m
-                        signal = best
-            recent = max(recent, s)
-        st.recent = recent
-
-        # ---- checks on the innovation
-        level = st.level
-        if st.had_base != known:
-            # What is usual comes to be known, or no longer is: the level goes on where it was.
-            level += st.base - base
-        last = st.c
-        c = x - base - level
-        e = c - st.phi * last
-        e_abs = abs(e)
-        still = STILL_WEIGHT * st.e_moved
-        calm = max(st.e_size, still)
-        size = max(calm, QUICK_WEIGHT * st.e_quick)
-        if size == 0.0 and ad > 0.0 and age_s > STILL_S:
-            calm = size = 1e-3 * ad
-        if size > 0.0:
-            u = e / size
-            au = abs(u)
-            pair = min(au, max(st.u1, max(st.u2, st.u3)))
-            st.u3 = st.u2
-            st.u2 = st.u1
-            st.u1 = au
-            shift = st.shift + SHIFT_WEIGHT * (max(-SHIFT_CLIP, min(SHIFT_CLIP, u)) - st.shift)
-            st.shift = shift
-            shift = abs(shift)
-            shift_size = max(st.shift_size, SHIFT_LEAST)
-            rough = st.rough + ROUGH_WEIGHT * (min(e_abs / calm, ROUGH_CLIP) - st.rough)
-            st.rough = rough
-            if n >= CHECKS_FROM and not paused and (
-                au > tails.BOUND[tails.SPIKE] or pair > tails.BOUND[tails.PAIR]
-                or shift > tails.BOUND[tails.SHIFT] * shift_size or rough > tails.BOUND[tails.ROUGH]
-            ):  # fmt: skip
-                factor = wide[dev] * (1.0 + YOUNG_READINGS / (n + 1.0) + YOUNG_S / (age_s + 600.0))
-                for k, q in (
-                    (tails.SPIKE, au), (tails.PAIR, pair), (tails.SHIFT, shift / shift_size), (tails.ROUGH, rough),
-                ):  # fmt: skip
-                    if q > tails.BOUND[k]:
-                        m = _ratio(st, k, q, t, hold, budget) / factor
-                        if m > most:
-                            most = m
-                            signal = SPIKE + k - tails.SPIKE
-            st.shift_size += max(MEMORY, w) * (_clipped(shift, 4.0 * st.shift_size if n > 50 else 0.0) - st.shift_size)
-        # Learn, clipped.
-        a = max(MEMORY, w)
-        m = _clipped(e_abs, 3.0 * size if n > 20 else 0.0)
-        st.e_size += a * (m - st.e_size)
-        st.e_quick += max(QUICK, w) * (m - st.e_quick)
-        if ad > 0.0:
-            m = _clipped(e_abs, 3.0 * st.e_moved)
-            st.e_moved = st.e_moved + max(a, 0.002) * (m - st.e_moved) if st.e_moved > 0.0 else m
-        m = 4.0 * st.c_size if n > 20 and st.c_size > 0.0 else np.inf
-        learnt = max(-m, min(m, c))
-        if not paused:
-            m = max(-m, min(m, last))
-            st.c0 += a * (m * m - st.c0)
-            st.c1 += a * (learnt * m - st.c1)
-            if st.c0 > 0.0:
-                st.phi = max(0.0, min(0.99, st.c1 / st.c0))
-        st.c_size += a * (_clipped(abs(c), 3.0 * st.c_size if n > 20 else 0.0) - st.c_size)
-        level += max(_weight(dt, LEVEL_S), w) * learnt
-        st.level = level
-        st.c = x - base - level
-        st.base = base
-        st.had_base = known
-
-        # ---- stuck
-        equal = 0.0
-        if d == 0.0:
-            equal = 1.0
-            run = st.run + 1.0
-            st.run = run
-            if (
-                n >= STUCK_FROM
-                and not st.run_told
-                and run >= 2.0 * max(1.5 * st.run_longest, 2.5)
-                and st.repeats < 0.998
-                and run * math.log(st.repeats * 0.999 + 1.0 / (n + 1.0)) < -18.0
-            ):
-                signal = STUCK
-                most = max(most, 1.0)
-                st.run_told = 1
-        else:
-            # A run that was reported is not learnt.
-            if st.run > st.run_longest and not st.run_told:
-                st.run_longest = st.run
-            st.run = 0.0
-            st.run_told = 0
-        st.repeats += max(0.001, w) * (equal - st.repeats)
-        st.run_longest *= 1.0 - 2e-5
-
-        # ---- drift, judged when a half hour was over
+        # ---- what the reading says
+        s, best, expected, known, band_low, band_high = novelty(st, n, t, x, abs(d), dt, w)
+        band_low += st.first
+        band_high += st.first
+        s = refractory(st, s, n, dt, age_s)
+        if score.shape[0] > 0:
+            score[i] = s
+        if s > tails.BOUND[tails.NOVELTY]:
+            m = tails.ratio(st, tails.NOVELTY, s, t, hold, budget) / wide[dev]
+            if m > most:
+                most = m
+                signal = best
+        m, best = innovation(
+            st, n, t, x, abs(d), expected, known, dt, w, age_s, paused, wide[dev], hold, budget
+        )  # fmt: skip
+        if m > most:
+            most = m
+            signal = best
+        if stuck(st, n, d == 0.0, w) and most < 1.0:
+            most = 1.0
+            signal = STUCK
         if st.drift_ready:
-            st.drift_ready = 0
-            m = abs(st.fast - st.trend)
-            size = max(st.trend_size, still if st.e_size < still else 0.0)
-            if size > 0.0 and m > tails.BOUND[tails.DRIFT] * size:
-                m = _ratio(st, tails.DRIFT, m / size, t, hold, budget) / wide[dev]
-                if m > most:
-                    most = m
-                    signal = DRIFT
+            m = drift(st, t, wide[dev], hold, budget)
+            if m > most:
+                most = m
+                signal = DRIFT
         st.x = x
         st.n += 1
 

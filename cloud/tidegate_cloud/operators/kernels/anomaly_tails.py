@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 
-import numba as nb
 import numpy as np
+
+from .bare import bare
 
 NOVELTY, SPIKE, PAIR, SHIFT, ROUGH, DRIFT, JOINT = range(7)
 TAILS = 7
@@ -28,7 +29,7 @@ _TABLE = np.array([BOUND, SHARE, PRIOR_RATE, PRIOR_WEEKS, PRIOR_HEIGHT, PRIOR_HE
 MOST = 1.5
 
 
-@nb.njit(cache=True, error_model="numpy")
+@bare
 def ratio(st, k, s, t, hold, budget):
     """A candidate score s over the threshold of tail k at time t (seconds); the tail then takes it in.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numba as nb
 import numpy as np
+
+from .bare import bare
 
 BINS = 48
 BIN_S = 86400.0 / BINS
@@ -21,12 +22,12 @@ TREND_SIZE_S = 1_209_600.0
 HALVES_MIN = 240
 
 
-@nb.njit(cache=True, error_model="numpy")
-def turn(st, t, zone_start, zone_offset):
+@bare
+def turn(st, t, first, end, zone_start, zone_offset):
     """A half hour of local time is over: learn from it, and find what is usual in the next.
 
     t                        the time of the first reading after it, seconds since 1970
-    zone_start, zone_offset  the device's zone, as from zones.transitions
+    zone_start, zone_offset  transitions of all zones; those of the device's stand from `first` to `end`
     """
     _trend(st, t)
     if st.visit_n > 0:
@@ -43,29 +44,36 @@ def turn(st, t, zone_start, zone_offset):
     st.visit_sum = 0.0
     st.visit_n = 0
     # A change of the zone's offset ends a half hour, too.
-    k = np.searchsorted(zone_start, np.int64(math.floor(t)), side="right")
-    local = t + zone_offset[k - 1]
+    low = first
+    high = end
+    while high - low > 1:
+        middle = (low + high) // 2
+        if zone_start[middle] <= t:
+            low = middle
+        else:
+            high = middle
+    local = t + zone_offset[low]
     day = math.floor(local / 86400.0)
     q = max(0, min(int((local - 86400.0 * day) / BIN_S), BINS - 1))
     start = t - (local - 86400.0 * day - q * BIN_S)
     st.until = start + BIN_S
-    if k < zone_start.shape[0]:
-        st.until = min(st.until, float(zone_start[k]))
+    if high < end:
+        st.until = min(st.until, float(zone_start[high]))
     st.middle = start + 0.5 * BIN_S
     # 1970-01-01 was a Thursday.
     dow = (int(day) + 4) % 7
-    first = BINS if dow == 0 or dow == 6 else 0
-    st.bin = first + q
+    of_day = BINS if dow == 0 or dow == 6 else 0
+    st.bin = of_day + q
     st.known = st.seen[st.bin] > 0
     st.known_daily = st.seen[2 * BINS + q] > 0
     st.usual = st.profile[st.bin]
     st.usual_daily = st.profile[2 * BINS + q]
     # On the first weekend all days are the best that is known.
-    first = first if st.known else 2 * BINS
-    before = first + (q + BINS - 1) % BINS
-    after = first + (q + 1) % BINS
-    here_seen = st.seen[first + q] > 0
-    mean = st.profile[first + q]
+    of_day = of_day if st.known else 2 * BINS
+    before = of_day + (q + BINS - 1) % BINS
+    after = of_day + (q + 1) % BINS
+    here_seen = st.seen[of_day + q] > 0
+    mean = st.profile[of_day + q]
     st.slope_before = (mean - st.profile[before]) / BIN_S if here_seen and st.seen[before] > 0 else 0.0
     st.slope_after = (st.profile[after] - mean) / BIN_S if here_seen and st.seen[after] > 0 else 0.0
     if day != st.day:
@@ -78,7 +86,7 @@ def turn(st, t, zone_start, zone_offset):
         st.today_lo = np.inf
 
 
-@nb.njit(cache=True, error_model="numpy")
+@bare
 def _trend(st, t):
     """The half hour's mean residual goes into the fast mean and the trend."""
     if st.drift_n > 0:
@@ -101,7 +109,7 @@ def _trend(st, t):
     st.drift_n = 0
 
 
-@nb.njit(cache=True, error_model="numpy")
+@bare
 def days_since(st, x):
     """For how many days no value was as high as x (as low: negative); 0 for less than one, DAYS for all that is kept.
 

@@ -1,4 +1,4 @@
-"""How the fences' kernels are compiled: without numba's counting of references.
+"""How kernels of fences and anomalies are compiled: without numba's counting of references.
 
 They hand each other tuples of arrays, thousands of times a millisecond, and make none; counting who holds which array
 took several times as long as the work itself. A kernel that makes an array cannot be compiled this way: numba says so.
