@@ -246,6 +246,27 @@ def test_fast_sampling_learns_in_seconds_and_finds_a_step(step_s: float) -> None
     assert len(found) <= 3
 
 
+def test_on_the_first_weekend_all_days_are_what_is_usual() -> None:
+    """Saturday evening is as warm as a morning: nothing is known of weekends yet, and the day had such values."""
+    at = np.arange(0, 6 * 86_400, 300.0)  # Monday to Saturday
+    values = 3 * np.sin(at / 86_400 * 2 * np.pi) + np.random.default_rng(18).normal(0, 0.1, len(at))
+    assert told(block_of(values, 300.0)) == []
+    values[1656:1680] += 4
+    assert told(block_of(values, 300.0))[0] == (1656, "anomalous", "time of day, all days")
+
+
+@pytest.mark.parametrize("much", [1e200, 1.7e308, -1.7e308])
+def test_values_that_cannot_be_squared_are_as_if_not_sent(much: float) -> None:
+    values = daily(np.random.default_rng(19), 1)
+    clean, state = run(
+        Anomaly(), [block_of(np.delete(values, [900]), 300.0, np.delete(np.arange(2016.0) * 300, 900))], Control()
+    )
+    values[900] = much
+    events, other = run(Anomaly(), [block_of(values, 300.0)], Control())
+    assert len(events) == len(clean)
+    assert state.to_bytes("a") == other.to_bytes("a")
+
+
 def test_a_value_that_never_changed_and_then_does_is_heard_once() -> None:
     values = np.full(2016, 7.0)
     values[1500:] = 8.0

@@ -175,21 +175,30 @@ def eventful(seed: int, step_s: float, weeks: float) -> tuple[np.ndarray, np.nda
     return seconds, values
 
 
-def calm(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two weeks of a wave almost without noise; slow changes that only what looks back over hours can see."""
+def first_weekend() -> tuple[np.ndarray, np.ndarray]:
+    """Four days, with a slow bump on the first Saturday: what is usual is known over all days, not yet at weekends."""
+    seconds = np.arange(0, 4 * 86400, 300.0)
+    days = seconds / 86400
+    values = 3 * np.sin(days * 2 * np.pi) + 0.1 * np.random.default_rng(3).normal(size=len(days))
+    return seconds, values + 2 * np.exp(-(((days - 2.6) / 0.15) ** 2))
+
+
+def hours_of_unrest(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Noise that is a little more, then a little to one side, for half a day each."""
     rng = np.random.default_rng(seed)
     seconds = np.arange(0, 14 * 86400, 300.0)
     days = seconds / 86400
-    values = 3 * np.sin(days * 2 * np.pi) + 0.02 * rng.normal(size=len(days))
-    for day, size in ((2.7, 2.0), (6.7, 1.0), (9.2, 1.5), (12.3, 2.0)):
-        values += size * np.exp(-(((days - day) / 0.15) ** 2))
-    return seconds, np.where((days > 10) & (days < 11), 1.7 * values, values)
+    values = rng.normal(size=len(days))
+    values += np.where((days > 10) & (days < 10.6), rng.choice([-1.6, 1.6], len(days)), 0)
+    return seconds, values + np.where((days > 12) & (days < 12.6), 1.3, 0)
 
 
 def test_kernel_and_twin_agree_over_weeks_and_every_signal_speaks() -> None:
     """All but `joint`, which is a device's, and `range`."""
     heard: set[str] = set()
-    for seconds, values in (eventful(1, 300.0, 3), eventful(2, 1800.0, 10), eventful(3, 60.0, 0.5), calm(4)):
+    for seconds, values in (
+        eventful(1, 300.0, 3), eventful(2, 1800.0, 10), eventful(3, 60.0, 0.5), first_weekend(), hours_of_unrest(2),
+    ):  # fmt: skip
         us = START_S * US + np.round(seconds * US).astype(np.int64)
         for budget in (0.1, 1e3):
             heard |= {said.signal for said in check(us, values, budget, "Europe/Berlin")}

@@ -211,7 +211,8 @@ class Channel:
         # Novelty.
         self.records = {name: Record() for name in ("value", "surprise", "signed", "daily", "class")}
         self.slow = self.size = self.surprise = self.signed = self.recent = 0.0
-        self.residuals, self.residual_size = 0, 0.0
+        self.daily_residuals = self.residuals = 0
+        self.residual_size = 0.0
         self.step = self.step_mean = self.ratio = self.ratio_record = 0.0
         # Checks.
         self.x = self.level = self.base = self.c = 0.0
@@ -366,9 +367,9 @@ class Channel:
         if self.usual.known("all", half):
             base_kind = 1
             expected = float(self.usual.mean["all"][half]) + slope
-            # The record begins when it has an extent.
-            known = n if record["daily"].low != record["daily"].high else 0
-            found.append((record["daily"].margin(x - expected, known, shrink), "time of day, all days"))
+            margin = record["daily"].margin(x - expected, self.daily_residuals, shrink)
+            found.append((margin, "time of day, all days"))
+            self.daily_residuals += 1
         if this_kind:
             base_kind = 2
             expected = float(self.usual.mean[self.kind_of_day][half]) + slope

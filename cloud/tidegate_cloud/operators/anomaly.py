@@ -50,7 +50,7 @@ __all__ = ["ROW", "SIGNALS", "Anomaly"]
 _NOT_WATCHED = frozenset((LAT, LON, HEADING, ACCURACY))
 _COUNTS = (
     "n", "residuals", "visit_n", "drift_n", "halves", "day", "days", "bin", "signal", "open", "told", "known",
-    "known_daily", "had_base", "drift_ready", "gap_told", "run_told",
+    "known_daily", "daily_n", "had_base", "drift_ready", "gap_told", "run_told",
 )  # fmt: skip
 _FLOATS = (
     "t", "began", "age_s", "first", "x", "until", "middle", "usual", "usual_daily", "slope_before", "slope_after",
@@ -81,7 +81,7 @@ class Anomaly:
     """See the module. State: a row (device, channel), and one for the device. `budget`: false episodes per week."""
 
     name = "anomaly"
-    version = 2
+    version = 3
 
     def __init__(self, budget: float = 0.1) -> None:
         self.budget = budget

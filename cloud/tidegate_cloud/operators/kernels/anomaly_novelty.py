@@ -91,7 +91,8 @@ def novelty(st, n, t, x, ad, dt, w):
     if st.known_daily:
         known = 1
         expected = st.usual_daily + base
-        m = _margin(st, DAILY, x - expected, n if st.lo[DAILY] != st.hi[DAILY] else 0, shrink)
+        m = _margin(st, DAILY, x - expected, st.daily_n, shrink)
+        st.daily_n += 1
         if m > s:
             s = m
             best = DAILY
