@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -33,6 +30,8 @@ _log.addFilter(_not_a_connection)
 REQUEST_S = 10.0
 WRITE_S = 30.0
 _STABLE_S = 1.0  # how long a pending commit is waited for before the caller is told
+# So many times in a row; then a new client asks: the old one may wait for a coordinator that it will never see again.
+_PENDING_MAX = 10
 
 
 class Part(NamedTuple):
@@ -192,7 +191,8 @@ _PASSING = frozenset(
         KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.OFFSET_NOT_AVAILABLE,
         KafkaError.REQUEST_TIMED_OUT, KafkaError.NETWORK_EXCEPTION, KafkaError.UNKNOWN_MEMBER_ID,
         KafkaError.ILLEGAL_GENERATION, KafkaError.FENCED_MEMBER_EPOCH, KafkaError.STALE_MEMBER_EPOCH,
-        KafkaError._NOENT, KafkaError._UNKNOWN_PARTITION, KafkaError._DESTROY,
+        KafkaError._NOENT, KafkaError._UNKNOWN_PARTITION, KafkaError._DESTROY, KafkaError._DESTROY_BROKER,
+        KafkaError._RETRY, KafkaError._UNKNOWN_BROKER, KafkaError._WAIT_CACHE, KafkaError._TIMED_OUT_QUEUE,
     )
 )  # fmt: skip
 
@@ -203,13 +203,12 @@ def passes(error: KafkaError) -> bool:
 
 
 class Offsets:
-    """Asks a cluster about offsets and groups. Every method raises KafkaException without an answer in `REQUEST_S`."""
+    """Asks a cluster about offsets. Every method raises KafkaException without an answer in `REQUEST_S`."""
 
     def __init__(self, bootstrap: str, client_id: str) -> None:
-        self._bootstrap = bootstrap
-        self._client_id = client_id
         self._settings = client_settings(bootstrap, client_id)
         self._readers: dict[str, Consumer] = {}
+        self._pending = 0
         self._watcher: Consumer | None = None
 
     def earliest(self, parts: Iterable[Part]) -> dict[Part, int]:
@@ -263,8 +262,13 @@ class Offsets:
         except KafkaException as error:
             # The client asks again by itself while a commit is pending, and then says that time is up.
             if error.args[0].code() in (KafkaError.UNSTABLE_OFFSET_COMMIT, KafkaError._TIMED_OUT):
+                self._pending += 1
+                if self._pending >= _PENDING_MAX:
+                    self._pending = 0
+                    self._readers.pop(group).close()
                 raise OffsetsPending from None
             raise
+        self._pending = 0
         found = {}
         for tp in answer:
             if tp.error is not None:
@@ -284,22 +288,3 @@ class Offsets:
                 self._settings | {"group.id": group, "enable.auto.commit": False, "isolation.level": "read_committed"}
             )
         return self._readers[group]
-
-    def members(self, group: str) -> list[tuple[str, str]]:
-        """(client id, member id) of every member of a group.
-
-        A process of its own asks: only the admin client knows the question. It may never find the coordinator again
-        once that went away, and ends its whole process when the connection breaks before the answer (both seen with
-        librdkafka 2.16; its issue 3663).
-        """
-        command = [sys.executable, "-m", "tidegate_cloud.members", self._bootstrap, self._client_id, group]
-        try:
-            asked = subprocess.run(
-                command, capture_output=True, timeout=REQUEST_S, check=True, stdin=subprocess.DEVNULL
-            )
-        except subprocess.TimeoutExpired:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"who is in {group}: no answer")) from None
-        except subprocess.CalledProcessError as error:
-            said = error.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-            raise KafkaException(KafkaError(KafkaError._FAIL, f"who is in {group}: {said}")) from None
-        return [(client, member) for client, member in json.loads(asked.stdout)]

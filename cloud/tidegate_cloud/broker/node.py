@@ -57,7 +57,7 @@ class Broker:
         port: int = 0,
         *,
         advertised_port: int | None = None,
-        up_s: float = 60.0,
+        up_s: float = 180.0,
         down_s: float = 30.0,
     ) -> None:
         self.directory = Path(directory).absolute()

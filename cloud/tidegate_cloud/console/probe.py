@@ -7,10 +7,10 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from tidegate_protocols.topics import ALERT_LOG, COMMANDS, DEAD_LETTERS, EVENTS, FRAMES, RETRY
 
+from tidegate_cloud.apart import Apart
 from tidegate_cloud.clock import Clock
 from tidegate_cloud.kafka import Offsets, Part, client_settings
 
@@ -25,17 +25,6 @@ _ALSO = (EVENTS, ALERT_LOG, COMMANDS, DEAD_LETTERS, RETRY)  # whose rates are sh
 _PROCESSOR = "tidegate-processor"  # its consumer group; it reads the frames
 
 
-def topic_ids(admin: AdminClient, names: Sequence[str]) -> dict[str, bytes]:
-    """The id of each topic: another one than before means that it was made anew. Raises KafkaException."""
-    futures = admin.describe_topics(TopicCollection(list(names)), request_timeout=_ANSWER_S)
-    found = {}
-    for name, future in futures.items():
-        topic_id = future.result(_ANSWER_S + 1).topic_id
-        high, low = topic_id.get_most_significant_bits(), topic_id.get_least_significant_bits()
-        found[name] = (high % 2**64).to_bytes(8, "big") + (low % 2**64).to_bytes(8, "big")
-    return found
-
-
 class Probe:
     """Keeps `lag` and the stages' lags up to date, in a thread of its own.
 
@@ -46,12 +35,13 @@ class Probe:
         self,
         bootstrap: str,
         lag: Lag,
+        apart: Apart,
         parts: Sequence[Part],
         expected: dict[str, bytes],
         anew: Callable[[], None],
         clock: Clock,
     ) -> None:
-        self._admin = AdminClient(client_settings(bootstrap, "tidegate-console-probe"))
+        self._apart = apart
         self._offsets = Offsets(bootstrap, "tidegate-console-probe")
         # A consumer that never joins. The same question through the admin client ends the whole process when the
         # coordinator goes away meanwhile (librdkafka #3663).
@@ -98,7 +88,7 @@ class Probe:
         try:
             self._ask()
             self.kafka_up = True
-        except (KafkaException, TimeoutError) as error:
+        except KafkaException as error:
             _log.log(logging.WARNING if self.kafka_up else logging.INFO, "Kafka does not answer: %s", error)
             self.kafka_up = False
 
@@ -119,5 +109,5 @@ class Probe:
                     self._processor_seen = True
                     self._processor.read(Part(tp.topic, tp.partition), tp.offset)
         self._last = at_us, ends
-        if topic_ids(self._admin, list(self._expected)) != self._expected:
+        if self._apart.topic_ids(list(self._expected)) != self._expected:
             self._anew()

@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
 from tidegate_protocols.alerts import ALERT, TRANSITION
 from tidegate_protocols.codec.priors import Priors
 from tidegate_protocols.errors import BadInput
@@ -39,8 +38,9 @@ from tidegate_protocols.topics import (
     SCHEMAS,
 )
 
+from tidegate_cloud.apart import Apart
 from tidegate_cloud.clock import Clock
-from tidegate_cloud.kafka import Message, Offsets, Part, client_settings, passes, reader, take
+from tidegate_cloud.kafka import Message, Offsets, Part, passes, reader, take
 
 from .areas import Areas
 from .fleet import Fleet
@@ -50,7 +50,7 @@ from .lag import Lag
 from .picture import TRANSITIONS_MAX, AlertRecord, Delta
 from .pipeline import TopicView
 from .positions import Position
-from .probe import Probe, topic_ids
+from .probe import Probe
 from .rates import Rates
 from .registry import KIND_OF_TOPIC, Registry
 from .security import audit as audit_log
@@ -174,9 +174,10 @@ class Tail:
         """Read everything from the beginning and follow it, until a topic is made anew."""
         small = reader(self._bootstrap, "tidegate-console")
         frames = reader(self._bootstrap, "tidegate-console-frames")
+        apart = Apart(self._bootstrap, "tidegate-console-topics")
         try:
             parts = _partitions(small)
-            ids = topic_ids(AdminClient(client_settings(self._bootstrap, "tidegate-console")), list(parts))
+            ids = apart.topic_ids(list(parts))
             self._begin()
             self._lag = Lag(self._clock.now_us() - HOUR_US)
             delta = Delta(topic_id=ids[ALERTS.name])
@@ -185,7 +186,7 @@ class Tail:
             self._hand_over(delta)
             self._assign_frames(frames, len(parts[FRAMES.name]))
             watched = [*parts[ALERTS.name], *parts[FRAMES.name]]
-            self._probe = Probe(self._bootstrap, self._lag, watched, ids, self._again.set, self._clock)
+            self._probe = Probe(self._bootstrap, self._lag, apart, watched, ids, self._again.set, self._clock)
             self._probe.ask()
             self._probe.start()
             self._ready.set()
@@ -194,6 +195,7 @@ class Tail:
         finally:
             if self._probe is not None:
                 self._probe.stop()
+            apart.close()
             small.close()
             frames.close()
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from tidegate_protocols.topics import BY_NAME
 
+from tidegate_cloud.apart import Apart
 from tidegate_cloud.kafka import REQUEST_S, Offsets, OffsetsPending, Part, passes, reader, take
 
 from .lagging import Sample, State, Windows
@@ -44,12 +45,14 @@ class Looker:
 
     def __init__(self, bootstrap: str, client_id: str) -> None:
         self._offsets = Offsets(bootstrap, client_id)
+        self._apart = Apart(bootstrap, client_id)
         self._reader = reader(bootstrap, client_id)
         self._before: dict[tuple[str, Part], int] = {}
         self._known: dict[tuple[str, Part], _Known] = {}
 
     def close(self) -> None:
         """End the connections."""
+        self._apart.close()
         self._reader.close()
 
     def look(self, followed: Followed) -> dict[Part, Sample]:
@@ -77,7 +80,7 @@ class Looker:
     def states(self, followed: Followed, windows: Windows) -> dict[Part, tuple[State, Sample]]:
         """The state of each partition. Whether somebody is in the group is asked only where one does not move."""
         states = windows.states(members=True)
-        if any(state is State.STALL for state, _ in states.values()) and not self._offsets.members(followed.group):
+        if any(state is State.STALL for state, _ in states.values()) and not self._apart.members(followed.group):
             return windows.states(members=False)
         return states
 

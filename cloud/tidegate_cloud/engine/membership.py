@@ -59,6 +59,7 @@ class Membership:
     def __init__(
         self, bootstrap: str, client_id: str, group: str, topics: Sequence[str], dropped: Callable[[int], None]
     ) -> None:
+        self.bootstrap = bootstrap
         self.topics = tuple(topics)
         self.group = group
         self.client_id = client_id

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from confluent_kafka import KafkaException
 
+from tidegate_cloud.apart import Apart
 from tidegate_cloud.clock import Clock, SystemClock
 from tidegate_cloud.kafka import Message, Offsets, OffsetsPending, Part, passes
 
@@ -305,7 +306,8 @@ class Runner:
     def _has_twin(self) -> bool:
         """Whether the group has another member of our name. Asked when fenced; no answer counts as none."""
         try:
-            members = self._offsets.members(self._members.group)
+            with Apart(self._members.bootstrap, self._members.client_id) as apart:
+                members = apart.members(self._members.group)
         except KafkaException as error:
             _log.warning("the group does not answer: %s", error.args[0].str())
             return False

@@ -27,8 +27,8 @@ TIMEOUT_S = 5.0
 _CALL_S = 5.0
 _GRACE_S = 2.0
 # A producer whose coordinator went away may never find it again. A new one does, and what the old one left undone the
-# broker ends by itself, so it is not insisted on for long.
-_GIVE_UP_S = 10.0
+# broker ends by itself: one call that ran out of time is enough.
+_GIVE_UP_S = _CALL_S
 _OPEN_S = 120.0
 
 
@@ -56,7 +56,7 @@ class Transactions:
             try:
                 self._insist(self._producer.init_transactions, _CALL_S)
             except KafkaException as error:
-                if not error.args[0].retriable() or self._clock.monotonic() > deadline or self._stop.is_set():
+                if not kafka.passes(error.args[0]) or self._clock.monotonic() > deadline or self._stop.is_set():
                     raise
             else:
                 return
