@@ -33,6 +33,7 @@ import numpy.typing as npt
 from ..batch import Batch
 from ..errors import BadInput
 from ..schema import Schema
+from . import few
 from .varint import put_varint, take_varint
 
 _INTEGERS, _DECIMALS, _WORDS, _BITS = range(4)
@@ -49,6 +50,26 @@ Columns = tuple[npt.NDArray[np.int64], tuple[npt.NDArray[Any], ...], tuple[npt.N
 
 def encode_columns(batch: Batch) -> bytes:
     """The body of a plain frame."""
+    if len(batch) <= few.SCANS:
+        rows = [
+            column.tolist()
+            if mask is None
+            else [value if ok else None for value, ok in zip(column.tolist(), mask.tolist(), strict=True)]
+            for column, mask in zip(batch.columns, batch.valid, strict=True)
+        ]
+        return deflate(few.encode_columns(batch.schema, batch.ts_us.tolist(), list(zip(*rows, strict=True))))
+    return deflate(inflated_columns(batch))
+
+
+def deflate(raw: bytes | bytearray) -> bytes:
+    """Columns as they stand in the frame."""
+    out = bytearray()
+    put_varint(out, len(raw))
+    return bytes(out) + zlib.compress(raw, _LEVEL)
+
+
+def inflated_columns(batch: Batch) -> bytearray:
+    """The columns before they are deflated, by numpy."""
     raw = bytearray([_INTEGERS])
     _put_integers(raw, batch.ts_us, first=False)
     for channel, column, mask in zip(batch.schema.channels, batch.columns, batch.valid, strict=True):
@@ -74,9 +95,7 @@ def encode_columns(batch: Batch) -> bytes:
         else:
             raw[start] |= _WORDS
             raw += np.ascontiguousarray(values).view(np.uint8).reshape(-1, 8).T.tobytes()
-    out = bytearray()
-    put_varint(out, len(raw))
-    return bytes(out) + zlib.compress(raw, _LEVEL)
+    return raw
 
 
 def decode_columns(body: bytes | memoryview, schema: Schema, n: int, base_ts_us: int) -> Columns:
