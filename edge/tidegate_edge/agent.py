@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,7 @@ class Agent:
             self.spool.error or ("up, but the disk runs short" if self.spool.room.short else "up"),
             self.sources.status,
             self.config_status(),
+            self.sources.devices,
         )
 
     def condition(self) -> Condition:
@@ -142,12 +144,14 @@ class Agent:
         condition = self.condition()
         books = self.spool.books
         config = self.config_status()
+        devices = self.sources.devices
         return {
             "agent": self.config.agent.name,
             "epoch": self.spool.epoch,
             "parts": [
                 {"part": part, "well": condition.well[part], "status": condition.words[part],
-                 "restarts": condition.restarts.get(part, 0), "heard_us": self.sources.heard_us.get(part)}
+                 "restarts": condition.restarts.get(part, 0), "heard_us": self.sources.heard_us.get(part),
+                 "devices": [asdict(device) for device in devices.get(part, ())]}
                 for part in condition.well
             ],
             "spool": {

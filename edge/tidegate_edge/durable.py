@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
 
 
@@ -24,3 +25,16 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def seal(data: bytes) -> bytes:
+    """A JSON text with a line after it that says whether it is whole (JSON, too)."""
+    return b'%b\n{"crc32":%d}\n' % (data, zlib.crc32(data))
+
+
+def unseal(data: bytes) -> bytes:
+    """The reverse. Raises ValueError where the text is damaged."""
+    text, _, _ = data.rstrip(b"\n").rpartition(b"\n")
+    if seal(text) != data:
+        raise ValueError("its checksum does not fit")
+    return text

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 HELD_SCANS = 12_288  # scans read from the spool and not yet acknowledged
 _HELD_BACKLOG = 65_536  # the same while behind, when they are kept as they stand on the disk
 _HELD_BYTES = 3 << 20
+_TURN_S = 0.02  # how long a backlog is cut before sources and the preview have their turn
 
 # What is added to a chunk's times, and what is to be said of them; None while that is not known yet.
 Resolve = Callable[[Chunk], "tuple[int, int] | None"]
@@ -102,6 +103,7 @@ class InOrder:
     ) -> None:
         self.behind = False
         self.blocked = False
+        self.interrupted = False
         self.frames = 0
         self.frame_bytes = 0
         self.in_flight_bytes = 0
@@ -173,8 +175,12 @@ class InOrder:
                 self._ready[stream.number] = out
 
     def cut_due(self, *, finishing: bool) -> None:
-        """Send every frame that is full or whose time has come; all of them where the store has no more room."""
+        """Send every frame that is full or whose time has come; all of them where the store has no more room.
+
+        A backlog's frames are large and many: after some of them `interrupted` says that there are more.
+        """
         now = self._clock.monotonic()
+        self.interrupted = False
         crowded = finishing or not self.has_room
         enough = self._backlog_scans if self.behind else self._max_scans
         self.blocked = False
@@ -186,6 +192,9 @@ class InOrder:
         for out in due:
             whole = crowded or now - out.since >= self._max_age_s
             while out.chunks and (whole or out.scans >= enough):
+                if self.behind and self._clock.monotonic() - now >= _TURN_S:
+                    self.interrupted = True
+                    return
                 if not self._pace.may_send(now, self.in_flight_bytes, behind=self.behind):
                     self.blocked = True
                     return

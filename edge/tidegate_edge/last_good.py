@@ -9,7 +9,8 @@ leaves what was there before or what was to be there, and never neither:
     refused  the last one that was not taken, and why
     seen     digest of the file that people edit, as it was last looked at: only a change of it is news
 
-A file that cannot be read counts as none; the configuration file then decides alone.
+A file that cannot be read, or that its checksum does not fit, counts as none; the configuration file then decides
+alone.
 """
 
 from __future__ import annotations
@@ -75,10 +76,10 @@ class LastGood:
         self.path = directory / NAME
         self.record = Record()
         try:
-            self.record = msgspec.json.decode(self.path.read_bytes(), type=Record)
+            self.record = msgspec.json.decode(durable.unseal(self.path.read_bytes()), type=Record)
         except FileNotFoundError:
             pass
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, ValueError) as error:
             log.error("%s cannot be read, the configuration file decides alone: %s", self.path, error)
 
     def write(self, **changes: Entry | Trial | Refusal | str | None) -> None:
@@ -86,5 +87,5 @@ class LastGood:
         record = msgspec.structs.replace(self.record, **changes)
         if record == self.record:
             return
-        durable.replace(self.path, msgspec.json.encode(record))
+        durable.replace(self.path, durable.seal(msgspec.json.encode(record)))
         self.record = record

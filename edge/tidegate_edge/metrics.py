@@ -5,14 +5,15 @@ Nothing is counted for the metrics' sake: they are read from the books when they
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from .reload import Status as ConfigStatus
+from .sources import Device
 from .spool import Books
 
 
@@ -28,6 +29,7 @@ class Health:
     spool: str
     sources: Mapping[str, str]
     config: ConfigStatus | None = None
+    devices: Mapping[str, Sequence[Device]] = field(default_factory=dict)
 
 
 _BY_SOURCE = (
@@ -66,6 +68,22 @@ class _Collector(Collector):
         if health.config is not None:
             state.add_metric(["config", _in_words(health.config)], 1)
         yield state
+        heard = GaugeMetricFamily(
+            "tidegate_edge_device_heard_timestamp_seconds", "When a device was last understood, 0 for never",
+            labels=["source", "device"],
+        )  # fmt: skip
+        bad = GaugeMetricFamily(
+            "tidegate_edge_device_bad",
+            "What could not be read of it since its port was opened",
+            labels=["source", "device"],
+        )
+        for source, devices in health.devices.items():
+            for name in {device.name: None for device in devices}:  # one device may be on two ports
+                same = [device for device in devices if device.name == name]
+                heard.add_metric([source, name], max(device.heard_us for device in same) / 1e6)
+                bad.add_metric([source, name], sum(device.bad for device in same))
+        yield heard
+        yield bad
 
 
 def _in_words(config: ConfigStatus) -> str:

@@ -19,6 +19,8 @@ import msgspec
 
 NAME = "agent.sock"
 _TIMEOUT_S = 5.0
+_MARKS = {True: "well   ", False: "trouble", None: "waits  "}
+_SHOWN = 20  # devices of a source
 
 
 @contextmanager
@@ -72,10 +74,11 @@ def in_words(status: dict[str, Any]) -> list[str]:
     spool = status["spool"]
     lines = [f"agent {status['agent']}, epoch {status['epoch']}, {status['memory_bytes'] >> 20} MiB of memory"]
     for part in status["parts"]:
-        mark = {True: "well   ", False: "trouble", None: "waits  "}[part["well"]]
+        mark = _MARKS[part["well"]]
         heard = f", last heard {_time(part['heard_us'])}" if part["heard_us"] else ""
         restarts = f", started again {part['restarts']} times" if part["restarts"] else ""
         lines.append(f"{mark}  {part['part']}: {part['status']}{heard}{restarts}")
+        lines += _devices(part["devices"])
     share = 100 * spool["bytes"] / spool["max_bytes"]
     trouble = f"trouble  spool: {spool['error']}; " if spool["error"] else "well     spool: "
     if spool["short_of_disk"] and not spool["error"]:
@@ -95,6 +98,18 @@ def in_words(status: dict[str, Any]) -> list[str]:
         if refused is not None:
             lines.append(f"refused: {refused['digest']} from {refused['origin']}: {refused['why']}")
     return lines
+
+
+def _devices(devices: list[dict[str, Any]]) -> list[str]:
+    """A line for each device; of many, for those in trouble."""
+    shown = devices if len(devices) <= _SHOWN else [device for device in devices if device["well"] is False]
+    lines = []
+    for device in shown[:_SHOWN]:
+        heard = f", last heard {_time(device['heard_us'])}" if device["heard_us"] else ""
+        counts = f", {device['good']:,} scans" + (f", {device['bad']:,} bad" if device["bad"] else "")
+        lines.append(f"  {_MARKS[device['well']]}  {device['name']}: {device['status']}{heard}{counts}")
+    left = len(devices) - len(lines)
+    return lines + ([f"  … and {left} more (--json shows all)"] if left else [])
 
 
 def _time(us: int) -> str:

@@ -366,7 +366,7 @@ class _Session:
     async def _pause(self) -> None:
         """Until there is something to do: a commit, a delivery report, a frame that is due."""
         lane, link = self._lane, self._link
-        if lane.has_room and not self._reader.at_end:
+        if lane.interrupted or (lane.has_room and not self._reader.at_end):
             await asyncio.sleep(0)
             return
         wait = _POLL_S if link.in_flight or self._claiming is not None else _IDLE_POLL_S

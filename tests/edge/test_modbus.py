@@ -160,6 +160,10 @@ async def test_a_dead_device_costs_the_others_nothing_but_its_first_time_out(hos
     assert line.units[3].asked <= 8, "it is asked less and less often"
     assert max(unit.answered for unit in living) <= 2 * min(unit.answered for unit in living)
     assert source.status == "7 of 8 answer; meter-3: does not answer"
+    dead, other = source.devices[2], source.devices[3]
+    assert (dead.name, dead.well, dead.status, dead.good) == ("meter-3", False, "does not answer", 0)
+    assert (other.well, other.status, other.bad) == (True, "answers", 0)
+    assert other.good >= 25
     line.units[3].silent = False
     source.slaves[2].due = 0.0  # its minute is over
     await until_async(lambda: source.status == "8 of 8 answer")

@@ -7,7 +7,9 @@ import json
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -57,7 +59,7 @@ class Host:
         self.committer = asyncio.create_task(spool.run())
         self.running: dict[MqttSource, asyncio.Task[None]] = {}
 
-    async def connect(self, broker: MqttBroker, *, ready: bool = True, **settings: Any) -> MqttSource:
+    async def connect(self, broker: MqttBroker | SimpleNamespace, *, ready: bool = True, **settings: Any) -> MqttSource:
         settings.setdefault("subscribe", [Subscription(filter="fleet/+/senml", payload="senml", device="{1}")])
         found = Settings(name="mqtt", host=settings.pop("host", broker.host), port=broker.port, **settings)
         source = MqttSource(found, self.intake, self.sessions.of("mqtt", found.window), "agent")
@@ -360,3 +362,39 @@ def test_what_does_not_go_together_is_said(line: str, expected: str) -> None:
     with pytest.raises(config.BadConfig) as caught:
         config.parse(text)
     assert expected in str(caught.value)
+
+
+def _packet(kind: int, body: bytes) -> bytes:
+    return bytes([kind, len(body)]) + body
+
+
+async def test_a_topic_that_is_not_utf8_is_refused_and_acknowledged(host: Host) -> None:
+    """Mosquitto lets none pass, other brokers do: the few bytes of one that does."""
+    acknowledged: list[int] = []
+
+    async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                kind, size = await reader.readexactly(2)
+                body = await reader.readexactly(size)
+                if kind == 0x10:
+                    writer.write(_packet(0x20, b"\0\0"))
+                elif kind == 0x82:
+                    writer.write(_packet(0x90, body[:2] + b"\1"))
+                    for mid, topic in ((7, b"fleet/\xff/senml"), (8, b"fleet/bus-1/senml")):
+                        text = len(topic).to_bytes(2, "big") + topic + mid.to_bytes(2, "big")
+                        writer.write(_packet(0x32, text + pack(mid).encode()))
+                elif kind == 0x40:
+                    acknowledged.append(int.from_bytes(body, "big"))
+                elif kind == 0xE0:
+                    writer.close()
+                    return
+
+    server = await asyncio.start_server(broker, "127.0.0.1", 0)
+    await host.connect(SimpleNamespace(host="127.0.0.1", port=server.sockets[0].getsockname()[1]))
+    await until_async(lambda: acknowledged == [7, 8])
+    assert (host.book.accepted, host.book.rejected) == (1, 1)
+    assert await host.rejects() == [("", pack(7).encode())]
+    for source in list(host.running):
+        await host.disconnect(source)
+    server.close()

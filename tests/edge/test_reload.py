@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -244,13 +245,20 @@ def test_one_that_was_on_trial_when_the_agent_ended_is_tried_once_more_and_then_
     assert record.refused.digest == digest_of(text_of(2))
 
 
-def test_a_record_that_is_cut_short_counts_as_none(tmp_path: Path) -> None:
+def test_a_record_that_is_cut_short_or_damaged_counts_as_none(tmp_path: Path) -> None:
     last_good = LastGood(tmp_path)
     last_good.write(good=Entry(text_of(1), "file", 1))
     whole = last_good.path.read_bytes()
     for size in (0, 1, len(whole) // 2, len(whole) - 1):
         last_good.path.write_bytes(whole[:size])
         assert LastGood(tmp_path).record == Record()
+    rng = random.Random(64)
+    for count in [1] * 200 + [64] * 50:
+        damaged = bytearray(whole)
+        for at in rng.sample(range(len(whole)), min(count, len(whole))):
+            damaged[at] ^= rng.randrange(1, 256)
+        last_good.path.write_bytes(damaged)
+        assert LastGood(tmp_path).record == Record(), "a digit that was hit would be another configuration"
     last_good.path.write_bytes(whole)
     assert LastGood(tmp_path).record.good == Entry(text_of(1), "file", 1)
 

@@ -14,7 +14,7 @@ from tidegate_edge.clock import SystemClock
 from tidegate_edge.config import SerialSource as Settings
 from tidegate_edge.intake import Intake
 from tidegate_edge.sources.lines import LINE_MAX, LineReader
-from tidegate_edge.sources.links import Cursors, PacketsLink
+from tidegate_edge.sources.links import Cursors, PacketsLink, Taken
 from tidegate_edge.sources.serial import SerialSource
 from tidegate_edge.spool import Spool
 from tidegate_edge.spool.reader import Reader
@@ -176,6 +176,56 @@ async def test_a_port_that_is_pulled_and_plugged_in_again_goes_on(tmp_path: Path
     assert [seq for _, seq, _ in await host.scans()] == [0, 1, 2, 3]
 
 
+async def test_a_device_that_is_pulled_while_either_end_writes_goes_on_where_it_was(
+    tmp_path: Path, open_host: Any
+) -> None:
+    host = await open_host()
+    source = host.listen(tmp_path / "tty", "packets")
+    packets = [encode_packet(data_packet(HELLO, i, [(None, (float(i), None))])) for i in range(9)]
+    for i in range(0, 9, 3):
+        line = await host.line(tmp_path / "tty")
+        await line.send(encode_packet(HELLO) + packets[i] + packets[i + 1])
+        await host.until_accepted(i + 2)
+        port = source._ports[str(tmp_path / "tty")]
+        await line.send(packets[i + 2][:5])  # and no more of it
+        line.pull()
+        port.write(bytes(100))  # before the event loop has heard of it
+        await until_async(lambda: source.status == "no port yet")
+        assert source.devices == []
+        line = await host.line(tmp_path / "tty")
+        await line.send(encode_packet(HELLO) + b"".join(packets[: i + 3]))
+        await until_async(lambda: line.acknowledged() == i + 3)  # noqa: B023
+        line.pull()
+        await until_async(lambda: source.status == "no port yet")
+    assert [row[0] for _, _, row in await host.scans()] == list(range(9))
+    assert host.spool.books.balance()
+
+
+async def test_each_device_is_told_by_itself_and_one_of_which_nothing_can_be_read(
+    tmp_path: Path, open_host: Any
+) -> None:
+    host = await open_host()
+    source = host.listen(tmp_path / "tty-*", "packets")
+    pump = await host.line(tmp_path / "tty-1")
+    await host.line(tmp_path / "tty-2")
+    wrong = await host.line(tmp_path / "tty-3")
+    rows = [(None, (float(i), True)) for i in range(5)]
+    await pump.send(encode_packet(HELLO) + encode_packet(data_packet(HELLO, 0, rows)))
+    await host.until_accepted(5)
+    assert source.well
+    for _ in range(30):
+        await wrong.send(b"\xfe\x81\x99garbage\x00")
+    await until_async(lambda: not source.well)
+    found = {device.name: device for device in source.devices}
+    assert set(found) == {"pump-1", str(tmp_path / "tty-2"), str(tmp_path / "tty-3")}
+    assert (found["pump-1"].well, found["pump-1"].good, found["pump-1"].bad) == (True, 5, 0)
+    assert found["pump-1"].heard_us == source.heard_us > 0
+    assert found[str(tmp_path / "tty-2")].status == "open, not heard yet"
+    assert "are baud and protocol right?" in found[str(tmp_path / "tty-3")].status
+    assert found[str(tmp_path / "tty-3")].bad >= 20
+    await until_async(lambda: "are baud and protocol right?" in source.status)
+
+
 async def test_a_path_that_is_no_serial_port_is_said_and_harms_no_other(tmp_path: Path, open_host: Any) -> None:
     host = await open_host()
     (tmp_path / "tty-a").write_text("a file")
@@ -268,7 +318,7 @@ async def test_a_device_that_lost_its_oldest_scans_is_followed_and_one_that_rebo
     host = await open_host()
     said: list[Any] = []
     reader = PacketReader()
-    link = PacketsLink(host.intake, "s", host.cursors, lambda data: said.extend(reader.feed(data)))
+    link = PacketsLink(Taken(host.intake, "s"), host.cursors, lambda data: said.extend(reader.feed(data)))
     link.feed(encode_packet(HELLO))
     burst = b"".join(encode_packet(data_packet(HELLO, seq, [(None, (float(seq), None))])) for seq in (40, 41, 42))
     link.feed(burst)

@@ -23,7 +23,7 @@ from .test_on_kafka import push, reported, said
 def _state(agent: RunningAgent, name: str) -> dict[str, object]:
     path: Path = agent.config.parent / "agent" / name
     try:
-        found: dict[str, object] = json.loads(path.read_text("utf-8"))
+        found: dict[str, object] = json.loads(path.read_text("utf-8").partition("\n")[0])
     except (OSError, ValueError):
         return {}
     return found

@@ -57,17 +57,17 @@ class Memory:
         self._path = self.folder / "state.json"
         self.record = Record()
         try:
-            self.record = msgspec.json.decode(self._path.read_bytes(), type=Record)
+            self.record = msgspec.json.decode(durable.unseal(self._path.read_bytes()), type=Record)
         except FileNotFoundError:
             pass
-        except msgspec.MsgspecError as error:
+        except ValueError as error:
             # What runs is on record elsewhere (`last_good`); the server is asked to tell anew.
             log.error("%s cannot be read and is begun anew: %s", self._path, error)
 
     def write(self, **changes: object) -> None:
         """Change the record; durable when this returns."""
         record = msgspec.structs.replace(self.record, **changes)
-        durable.replace(self._path, msgspec.json.encode(record))
+        durable.replace(self._path, durable.seal(msgspec.json.encode(record)))
         self.record = record
 
     def has(self, sha256: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -20,7 +20,13 @@ from .lines import LineReader
 
 
 class Link(Protocol):
-    """One protocol on one port."""
+    """One protocol on one port.
+
+    `device` is who speaks, "" while nobody has said. `taken` counts what it brought.
+    """
+
+    device: str
+    taken: Taken
 
     def feed(self, data: bytes) -> None:
         """Take the bytes that came."""
@@ -29,33 +35,66 @@ class Link(Protocol):
         """The line has been silent for a moment."""
 
 
+@dataclass(slots=True)
+class Taken:
+    """What one port has brought to the intake: scans that were good, what was bad, and what was in a row since."""
+
+    intake: Intake
+    source: str
+    good: int = 0
+    bad: int = 0
+    bad_in_a_row: int = 0
+    heard_us: int = 0
+
+    def take(self, found: Sequence[Scan | BadInput]) -> None:
+        """Hand on what was read."""
+        if not found:
+            return
+        self.intake.take(self.source, found)
+        bad = sum(isinstance(each, BadInput) for each in found)
+        self._count(len(found) - bad, bad)
+
+    def refuse(self, place: str, error: BadInput, payload: bytes) -> None:
+        """Count a message of which nothing can be read."""
+        self.intake.refuse(self.source, place, error, payload)
+        self._count(0, 1)
+
+    def repeated(self, scans: int) -> None:
+        """Count scans that came again: they were understood."""
+        self.intake.repeated(self.source, scans)
+        self._count(0, 0)
+
+    def _count(self, good: int, bad: int) -> None:
+        self.good += good
+        self.bad += bad
+        if bad and not good:
+            self.bad_in_a_row += bad
+        else:
+            self.bad_in_a_row = 0
+            self.heard_us = self.intake.clock.wall_us()
+
+
 class NmeaLink:
     """NMEA 0183. A receiver does not wait for acknowledgements: what it said while the agent was away is gone."""
 
-    def __init__(self, intake: Intake, source: str, device: str) -> None:
-        self._intake = intake
-        self._source = source
+    def __init__(self, taken: Taken, device: str) -> None:
+        self.device = device
+        self.taken = taken
         self._reader = NmeaReader(device)
 
     def feed(self, data: bytes) -> None:
-        found = self._reader.feed(data)
-        if found:
-            self._intake.take(self._source, found)
+        self.taken.take(self._reader.feed(data))
 
     def idle(self) -> None:
-        found = self._reader.flush()
-        if found:
-            self._intake.take(self._source, found)
+        self.taken.take(self._reader.flush())
 
 
 class LinesLink:
     """A JSON object, or a SenML pack, per line."""
 
-    def __init__(
-        self, intake: Intake, source: str, device: str | None, protocol: str, mapping: Mapping | None = None
-    ) -> None:
-        self._intake = intake
-        self._source = source
+    def __init__(self, taken: Taken, device: str | None, protocol: str, mapping: Mapping | None = None) -> None:
+        self.device = device or ""
+        self.taken = taken
         self._device = device
         self._senml = protocol == "senml"
         self._mapping = mapping
@@ -64,23 +103,24 @@ class LinesLink:
     def feed(self, data: bytes) -> None:
         for line in self._reader.feed(data):
             if isinstance(line, BadInput):
-                self._intake.refuse(self._source, self._device or "", line, b"")
+                self.taken.refuse(self.device, line, b"")
                 continue
             try:
                 scans = self._read(line)
             except BadInput as error:
-                self._intake.refuse(self._source, self._device or "", error, line)
+                self.taken.refuse(self.device, error, line)
             else:
-                self._intake.take(self._source, scans)
+                self.taken.take(scans)
 
     def _read(self, line: bytes) -> list[Scan]:
+        intake = self.taken.intake
         if self._mapping is not None:
             return parse_json(line, self._device, self._mapping)
         if self._senml:
-            scans = parse_senml(line, self._device, now_us=self._intake.clock.wall_us())
+            scans = parse_senml(line, self._device, now_us=intake.clock.wall_us())
         else:
             scans = parse_json(line, self._device)
-        return self._intake.steady.widen(scans)
+        return intake.steady.widen(scans)
 
     def idle(self) -> None:
         pass
@@ -140,9 +180,9 @@ class PacketsLink:
     line may have cut off does not count.
     """
 
-    def __init__(self, intake: Intake, source: str, cursors: Cursors, write: Callable[[bytes], None]) -> None:
-        self._intake = intake
-        self._source = source
+    def __init__(self, taken: Taken, cursors: Cursors, write: Callable[[bytes], None]) -> None:
+        self.device = ""
+        self.taken = taken
         self._cursors = cursors
         self._write = write
         self._reader = PacketReader()
@@ -155,9 +195,9 @@ class PacketsLink:
         for packet in self._reader.feed(data):
             if isinstance(packet, BadInput):
                 self._damaged = True
-                self._intake.refuse(self._source, "", packet, b"")
+                self.taken.refuse(self.device, packet, b"")
             elif isinstance(packet, Hello):
-                self._hello, self._expected = packet, None
+                self._hello, self._expected, self.device = packet, None, packet.device
                 self._write(encode_packet(Ack(packet.boot, self._cursors.of(packet.device, packet.boot).durable)))
             elif isinstance(packet, Data):
                 self._take(packet)
@@ -188,26 +228,26 @@ class PacketsLink:
             scans = packet_to_scans(data, hello)
         except BadInput as error:
             # The checksum was right, so it would come the same again: it is refused once and acknowledged.
-            self._intake.refuse(self._source, hello.device, error, data.body)
+            self.taken.refuse(hello.device, error, data.body)
             scans = []
         known = max(0, cursor.next - data.seq) if scans else 0
         if known:
-            self._intake.repeated(self._source, known)
+            self.taken.repeated(known)
         if scans:
-            self._intake.take(self._source, scans[known:])
+            self.taken.take(scans[known:])
         cursor.next, cursor.gap = stop, None
         self._cursors.keep(hello.device, cursor)
         self._acknowledge_later(cursor)
 
     def _repeat(self, cursor: Cursor, scans: int) -> None:
         """Drop scans that were taken before or will come again, and say once more what is durable."""
-        self._intake.repeated(self._source, scans)
+        self.taken.repeated(scans)
         if cursor.durable == cursor.next:
             self._write(encode_packet(Ack(cursor.boot, cursor.durable)))
 
     def _acknowledge_later(self, cursor: Cursor) -> None:
         """Acknowledge once what was taken so far is durable: one ACK per commit."""
-        spool = self._intake.spool
+        spool = self.taken.intake.spool
         pending = self._pending
         if pending is not None and pending.group == spool.group and pending.cursor is cursor:
             pending.next = cursor.next

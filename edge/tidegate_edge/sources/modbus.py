@@ -31,6 +31,7 @@ from ..config import ModbusSlave
 from ..config import ModbusSource as Settings
 from ..intake import Intake
 from ..names import device_name
+from . import Device
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,8 @@ _PARITY = {"none": serial.PARITY_NONE, "even": serial.PARITY_EVEN, "odd": serial
 
 @dataclass(slots=True, eq=False)
 class _Slave:
-    """One device. `due`: when it is asked next; `failures`: time-outs in a row; `trouble`: what is wrong, or ""."""
+    """One device. `due`: when it is asked next; `failures`: time-outs in a row; `trouble`: what is wrong, or "";
+    `heard_us`, `good` and `bad` as in `Device`."""
 
     unit: int
     device: str
@@ -51,7 +53,9 @@ class _Slave:
     due: float = 0.0
     failures: int = 0
     trouble: str = ""
-    heard: bool = False
+    heard_us: int = 0
+    good: int = 0
+    bad: int = 0
 
 
 class _Gone(Exception):
@@ -63,7 +67,6 @@ class ModbusSource:
 
     def __init__(self, settings: Settings, intake: Intake) -> None:
         self.status = "no port yet"
-        self.heard_us = 0
         self._settings = settings
         self._intake = intake
         self._stopped = asyncio.Event()
@@ -86,7 +89,26 @@ class ModbusSource:
         """Whether every device that has answered goes on answering; None without a port."""
         if self._port is None:
             return None
-        return not any(slave.trouble for slave in self.slaves) and any(slave.heard for slave in self.slaves)
+        return not any(slave.trouble for slave in self.slaves) and any(slave.heard_us for slave in self.slaves)
+
+    @property
+    def heard_us(self) -> int:
+        """When a device last answered."""
+        return max(slave.heard_us for slave in self.slaves)
+
+    @property
+    def devices(self) -> list[Device]:
+        """Every device of the line."""
+        gone = self._port is None
+        return [
+            Device(
+                slave.device,
+                None if gone or not (slave.heard_us or slave.trouble) else not slave.trouble,
+                "no port" if gone else slave.trouble or ("answers" if slave.heard_us else "not asked yet"),
+                slave.heard_us, slave.good, slave.bad,
+            )
+            for slave in self.slaves
+        ]  # fmt: skip
 
     async def run(self) -> None:
         while not self._stopped.is_set():
@@ -192,16 +214,17 @@ class ModbusSource:
                 errors.append(f"{block.kind} {block.start}: {answer.error}")
         now = self._loop.time()
         slave.trouble = "; ".join(errors)
+        slave.bad += bool(errors)
         if not answers:
             slave.failures += 1
             slave.due = now + min(_BACK_OFF_S, slave.every_s * 2.0 ** min(slave.failures, 16))
             return
-        slave.failures, slave.heard = 0, True
-        self.heard_us = self._intake.clock.wall_us()
+        slave.failures, slave.heard_us = 0, self._intake.clock.wall_us()
         # On the beat, and not faster after a pause.
         slave.due = slave.due + slave.every_s if now - slave.due < slave.every_s else begun + slave.every_s
         values = values_of(slave.registers, answers)
         if any(value is not None for value in values):
+            slave.good += 1
             self._intake.take(self._settings.label, [Scan(slave.device, slave.schema, None, values)])
 
     async def _exchange(self, unit: int, block: Block) -> Answer | None:
@@ -227,7 +250,7 @@ class ModbusSource:
 
     def _say(self) -> None:
         troubled = [f"{slave.device}: {slave.trouble}" for slave in self.slaves if slave.trouble]
-        answering = sum(slave.heard and not slave.failures for slave in self.slaves)
+        answering = sum(slave.heard_us > 0 and not slave.failures for slave in self.slaves)
         words = f"{answering} of {len(self.slaves)} answer" + "".join(f"; {each}" for each in troubled)
         if words != self.status:
             log.log(logging.WARNING if troubled else logging.INFO, "%s: %s", self._settings.label, words)

@@ -18,6 +18,7 @@ import random
 import socket
 import ssl
 import threading
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -27,6 +28,7 @@ from tidegate_protocols.errors import BadInput
 
 from ..config import MqttSource as Settings
 from ..intake import Intake
+from . import Device
 from .repeats import Repeats, mark_of
 from .routes import Routes
 from .tls import context_of
@@ -46,7 +48,9 @@ _GOODBYE_S = 2.0
 
 
 class MqttSource:
-    """One broker. `status` is "connected", or says what is in the way."""
+    """One broker. `status` is "connected", or says what is in the way. Whose its messages are, only their books say."""
+
+    devices: Sequence[Device] = ()
 
     def __init__(self, settings: Settings, intake: Intake, repeats: Repeats, client_id: str) -> None:
         self.status = "not yet connected"

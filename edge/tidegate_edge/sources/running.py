@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..config import SourceSettings
-from . import Source
+from . import Device, Source
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,11 @@ class Sources:
     def heard_us(self) -> dict[str, int]:
         """When a device of each was last heard, by the agent's clock; 0 for not since it started."""
         return {label: each.source.heard_us for label, each in list(self._running.items())}
+
+    @property
+    def devices(self) -> dict[str, Sequence[Device]]:
+        """How each device is, of sources that know them one by one."""
+        return {label: each.source.devices for label, each in list(self._running.items())}
 
     def differing(self, wanted: Mapping[str, SourceSettings]) -> set[str]:
         """Labels of those that would have to start, stop or change for `wanted` to run."""

@@ -19,12 +19,14 @@ from tidegate_protocols.errors import BadInput
 from ..config import SerialSource as Settings
 from ..intake import Intake
 from ..names import device_name
-from .links import Cursors, LinesLink, Link, NmeaLink, PacketsLink
+from . import Device
+from .links import Cursors, LinesLink, Link, NmeaLink, PacketsLink, Taken
 
 log = logging.getLogger(__name__)
 
 _READ_BYTES = 65_536
 _RESUME_S = 0.1
+_GARBAGE = 20  # so much in a row that nobody can read is no noise
 
 
 class _Port:
@@ -35,14 +37,13 @@ class _Port:
     ) -> None:
         self.path = path
         self.closed = False
-        self.heard_us = 0
         self._intake = intake
         self._serial = serial.Serial(path, settings.baud, timeout=0, write_timeout=0, exclusive=True)
         self._fd = self._serial.fileno()
         self._idle_s = settings.idle_ms / 1000
         self._idle: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._link = make_link(self.write)
+        self.link = make_link(self.write)
         self._loop.add_reader(self._fd, self._readable)
         self._wait_idle()
 
@@ -56,6 +57,19 @@ class _Port:
             pass
         except OSError:
             self.close()
+
+    @property
+    def device(self) -> Device:
+        """How the device on it is."""
+        taken = self.link.taken
+        name = self.link.device or self.path
+        garbage = taken.bad_in_a_row >= _GARBAGE
+        status = f"open, {self.path}" if self.link.device else "open"
+        if garbage:
+            status = f"nothing that comes on {self.path} can be read: are baud and protocol right?"
+        elif not taken.heard_us:
+            status += ", not heard yet"
+        return Device(name, not garbage, status, taken.heard_us, taken.good, taken.bad)
 
     def pause(self) -> None:
         if not self.closed:
@@ -90,8 +104,7 @@ class _Port:
             log.warning("%s is gone", self.path)
             self.close()
             return
-        self.heard_us = self._intake.clock.wall_us()
-        self._link.feed(data)
+        self.link.feed(data)
         self._wait_idle()
 
     def _resume(self) -> None:
@@ -102,7 +115,7 @@ class _Port:
         if self._idle is not None:
             self._idle.cancel()
         if not self.closed:
-            self._idle = self._loop.call_later(self._idle_s, self._link.idle)
+            self._idle = self._loop.call_later(self._idle_s, self.link.idle)
 
 
 class SerialSource:
@@ -115,18 +128,25 @@ class SerialSource:
         self._cursors = cursors
         self._ports: dict[str, _Port] = {}
         self._complained: dict[str, str] = {}
-        self._troubled: list[str] = []
+        self._troubled: dict[str, str] = {}
         self._stopped = asyncio.Event()
 
     @property
     def well(self) -> bool | None:
-        """Whether its ports are open; None while there is none to open."""
-        return not self._troubled and (True if self.open_ports() else None)
+        """Whether its ports are open and what comes can be read; None while there is none to open."""
+        devices = self.devices
+        return all(device.well for device in devices) if devices else None
 
     @property
     def heard_us(self) -> int:
         """When a device was last heard on a port that is open."""
-        return max((port.heard_us for port in self._ports.values()), default=0)
+        return max((device.heard_us for device in self.devices), default=0)
+
+    @property
+    def devices(self) -> list[Device]:
+        """The device on each port that is open, and each port that is there and cannot be opened."""
+        found = [port.device for port in list(self._ports.values()) if not port.closed]
+        return found + [Device(path, False, why) for path, why in list(self._troubled.items())]
 
     async def run(self) -> None:
         while not self._stopped.is_set():
@@ -158,10 +178,9 @@ class SerialSource:
                 self._open(path)
         for path in [path for path, port in self._ports.items() if port.closed]:
             del self._ports[path]
-        self._troubled = [why for path, why in self._complained.items() if path in there]
-        self.status = (
-            self._troubled[0] if self._troubled else f"{len(self._ports)} open" if self._ports else "no port yet"
-        )
+        self._troubled = {path: why for path, why in self._complained.items() if path in there}
+        troubles = [device.status for device in self.devices if not device.well]
+        self.status = troubles[0] if troubles else f"{len(self._ports)} open" if self._ports else "no port yet"
 
     def _open(self, path: str) -> None:
         try:
@@ -177,13 +196,14 @@ class SerialSource:
 
     def _link(self, path: str, write: Callable[[bytes], None]) -> Link:
         settings = self._settings
+        taken = Taken(self._intake, settings.label)
         if settings.protocol == "packets":
-            return PacketsLink(self._intake, settings.label, self._cursors, write)
+            return PacketsLink(taken, self._cursors, write)
         try:
             device = device_name(settings.device, {"name": Path(path).name}) if settings.device else None
         except BadInput as error:
             raise ValueError(str(error)) from None
         if settings.protocol == "nmea":
-            return NmeaLink(self._intake, settings.label, device or "")
+            return NmeaLink(taken, device or "")
         mapping = settings.json.mapping() if settings.json else None
-        return LinesLink(self._intake, settings.label, device, settings.protocol, mapping)
+        return LinesLink(taken, device, settings.protocol, mapping)

@@ -55,10 +55,7 @@ class Folder:
     def write_epoch(self, epoch: int) -> None:
         """Note the epoch that is in use."""
         if self._last_epoch() != epoch:
-            path = self.path / "epoch"
-            draft = path.with_suffix(".new")
-            draft.write_text(f"{epoch} {epoch}", "ascii")
-            draft.replace(path)
+            durable.replace(self.path / "epoch", b"%d %d" % (epoch, epoch))
 
     def exchange(self, database: Path, new: Path, now_us: int) -> None:
         """Put `new`, a whole and closed database, in the place of a damaged one, which is kept under another name.

@@ -10,7 +10,7 @@ from .rows import ROW_OVERHEAD, Chunk, decode_head, is_lost
 from .spool import Spool
 from .store import find_head, find_tail, read_chunks
 
-_READ_BYTES = 256 * 1024
+_READ_BYTES = 128 * 1024
 _TAIL_BYTES = 128 * 1024
 
 
@@ -42,7 +42,7 @@ class Reader:
         return self.position >= self._spool.last_id
 
     async def read(self) -> list[Chunk]:
-        """The next chunks in order, some 256 KiB at most from the disk; empty at the end.
+        """The next chunks in order, some 128 KiB at most from the disk; empty at the end.
 
         A chunk that cannot be read back makes the spool mend its file, and what follows is read from the mended one.
         """

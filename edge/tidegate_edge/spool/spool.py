@@ -65,7 +65,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _SETTLE_S = 1.0  # how long acknowledged chunks may stay, so that many leave in one transaction
-_SETTLE_CHUNKS = 512
+_SETTLE_CHUNKS = 2_048
 _OPEN_MAX = 16_384  # scans that may wait for the disk before sources are asked to hold
 _GROUP_SCANS = 2_048  # a group of so many is committed without waiting for more
 _RECENT_SCANS = 4_096  # scans kept in memory for the uplink, so that what is live is not read back
