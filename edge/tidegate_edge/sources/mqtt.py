@@ -29,6 +29,7 @@ from tidegate_protocols.errors import BadInput
 from ..config import MqttSource as Settings
 from ..intake import Intake
 from . import Device
+from .paho_client import Client
 from .repeats import Repeats, mark_of
 from .routes import Routes
 from .tls import context_of
@@ -74,7 +75,7 @@ class MqttSource:
         self._lost = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        client = self._client = paho.Client(
+        client = self._client = Client(
             CallbackAPIVersion.VERSION2, settings.client_id or client_id, clean_session=False,
             reconnect_on_failure=False, manual_ack=True,
         )  # fmt: skip
@@ -182,6 +183,7 @@ class MqttSource:
     # ---- paho's socket on the event loop. It is opened in the thread that connects.
 
     def _on_socket_open(self, _client: paho.Client, _data: Any, sock: Any) -> None:
+        self._client.forget()
         self._loop.call_soon_threadsafe(self._watch, sock)
 
     def _watch(self, sock: Any) -> None:
@@ -215,17 +217,26 @@ class MqttSource:
     def _readable(self) -> None:
         """Take what has come: paho reads one packet a call, and a turn of the event loop for each would cost more."""
         sock: Any = self._client.socket()
+        if self._stopped.is_set():
+            return
         if self._spool.congested and sock is not None:
             self._loop.remove_reader(sock)
-            self._loop.call_later(_RESUME_S, self._watch, sock)
+            self._loop.call_later(_RESUME_S, self._resume, sock)
             return
         for _ in range(_BURST):
             before = self._taken
             if self._client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS or self._taken == before:
                 break
-        # What TLS has decrypted already does not make the socket readable again.
-        if sock is self._client.socket() and isinstance(sock, ssl.SSLSocket) and sock.pending():
+        # What was read ahead, or TLS has decrypted already, does not make the socket readable again.
+        if sock is self._client.socket() and (
+            self._client.ahead or (isinstance(sock, ssl.SSLSocket) and sock.pending() > 0)
+        ):
             self._loop.call_soon(self._readable)
+
+    def _resume(self, sock: Any) -> None:
+        self._watch(sock)
+        if sock is self._client.socket():
+            self._readable()
 
     # ---- the session
 
@@ -336,8 +347,7 @@ class MqttSource:
         if session != self._session:
             return  # the broker sends them again, and they are known
         self._unacknowledged -= len(mids)
-        for mid in mids:
-            self._client.ack(mid, 1)
+        self._client.ack_all(mids)
 
 
 def _reason(error: Exception) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ..scan import Value
 from ..schema import Schema
@@ -29,7 +30,7 @@ def encode_columns(schema: Schema, ts_us: Sequence[int], rows: Sequence[Sequence
     _put_integers(raw, ts_us)
     for channel, column in zip(schema.channels, zip(*rows, strict=True), strict=True):
         nulls = 0
-        values: Sequence[Value] = column
+        values: Sequence[Any] = column
         start = len(raw)
         raw.append(0)
         if None in column:
