@@ -10,10 +10,16 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _POLL_S = 0.02
+# Time-outs are those of a quiet machine; a loaded one gets so many times as long. What is true at last never waits.
+_PATIENCE = 4.0
 
 
 def until(condition: Callable[[], T], timeout: float = 30.0, what: str = "") -> T:
-    """Poll `condition` until it returns something true, and return that. Fails the test after `timeout` seconds."""
+    """Poll `condition` until it returns something true, and return that.
+
+    Fails the test when it is not after `timeout` seconds, those of a quiet machine.
+    """
+    timeout *= _PATIENCE
     deadline = time.monotonic() + timeout
     while True:
         value = condition()
@@ -30,6 +36,7 @@ async def until_async(
     what: str = "",
 ) -> T:
     """`until` for a running event loop; the condition may be a coroutine function."""
+    timeout *= _PATIENCE
     deadline = time.monotonic() + timeout
     while True:
         value = condition()
