@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from tidegate_cloud.console.positions import Position, Positions, View
+from tidegate_cloud.console.positions import Places, Positions, View
 
 NOW_US = 1_700_000_000_000_000
+
+
+class Position(NamedTuple):
+    """One device's place, as the tests speak of it."""
+
+    id: str
+    lat: float
+    lon: float
+    speed: float | None
+    heading: float | None
+    ts_us: int
+
+
+def put(positions: Positions, places: Sequence[Position]) -> None:
+    """Tell of the last of each device."""
+    last = list({each.id: each for each in places}.values())
+    lat, lon, speed, heading = np.array([each[1:5] for each in last], np.float64).reshape(-1, 4).T
+    ts_us = np.array([each.ts_us for each in last], np.int64)
+    positions.put(Places([each.id for each in last], lat, lon, speed, heading, ts_us))
 
 
 def read(message: bytes) -> dict[int, tuple[float, float, float, int, int]]:
@@ -39,7 +60,7 @@ def test_a_message_says_where_devices_are(rounds: list[list[Position]]):
     positions, newest = Positions(), {}
     for batch in rounds:
         before = positions.seq
-        positions.put(batch)
+        put(positions, batch)
         newest.update({each.id: each for each in batch})
         said = read(positions.message(positions.changed(before), NOW_US))
         assert {positions.ids[slot] for slot in said} == {each.id for each in batch}
@@ -56,18 +77,18 @@ def test_a_message_says_where_devices_are(rounds: list[list[Position]]):
 
 def test_views_may_cross_the_antimeridian_and_gone_devices_are_nowhere():
     positions = Positions()
-    positions.put([Position("fiji", -17.8, 179.0, None, None, 1), Position("samoa", -13.8, -172.0, None, None, 1)])
+    put(positions, [Position("fiji", -17.8, 179.0, None, None, 1), Position("samoa", -13.8, -172.0, None, None, 1)])
     assert positions.inside(View(175, -30, -170, 0)).tolist() == [True, True]
     assert positions.inside(View(-175, -30, -170, 0)).tolist() == [False, True]
     assert positions.remove("samoa") == 1
     assert positions.inside(View()).tolist() == [True, False]
-    positions.put([Position("samoa", -13.8, -172.0, None, None, 1)])
+    put(positions, [Position("samoa", -13.8, -172.0, None, None, 1)])
     assert positions.ids == ["fiji", "samoa", "samoa"]
 
 
 def test_there_is_room_for_any_number_of_devices():
     positions = Positions()
-    positions.put([Position(f"d{n}", n / 100, n / 100, 1.0, 2.0, NOW_US) for n in range(3000)])
+    put(positions, [Position(f"d{n}", n / 100, n / 100, 1.0, 2.0, NOW_US) for n in range(3000)])
     said = read(positions.message(positions.inside(View()), NOW_US))
     assert len(said) == 3000
     assert said[2999][0] == 29.99

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 from tidegate_protocols.batch import EPOCH_MAX, Batch, Lane
+from tidegate_protocols.codec.bulk import Block
 from tidegate_protocols.schema import Channel, Schema
 
 DEVICE_IDS = st.text("ABCXYZabcxyz019._:-", min_size=1, max_size=64)
@@ -118,3 +120,26 @@ batch = Batch(
     (None, rng.random(n) < 0.9, None),
 )
 """
+
+
+def as_block(batches: Sequence[Batch]) -> Block:
+    """Batches of one schema as `decode_many` gives them; devices are numbered in the order in which they come."""
+    sizes = [len(batch) for batch in batches]
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(batch.device for batch in batches))}
+    masks = []
+    for channel in range(len(batches[0].schema.channels)):
+        parts = [batch.valid[channel] for batch in batches]
+        mask = np.concatenate(
+            [np.ones(n, np.bool_) if part is None else part for n, part in zip(sizes, parts, strict=True)]
+        )
+        masks.append(None if mask.all() else mask)
+    return Block(
+        batches[0].schema,
+        np.concatenate([batch.ts_us for batch in batches]),
+        tuple(np.concatenate(columns) for columns in zip(*(batch.columns for batch in batches), strict=True)),
+        tuple(masks),
+        np.repeat(np.arange(len(batches), dtype=np.int32), sizes),
+        np.repeat(np.array([numbers[batch.device] for batch in batches], np.int32), sizes),
+        np.repeat(np.array([batch.epoch for batch in batches], np.int64), sizes),
+        np.concatenate([batch.seq + np.arange(n) for batch, n in zip(batches, sizes, strict=True)]),
+    )

@@ -20,7 +20,7 @@ from tidegate_protocols.topics import DEVICE_PARTITIONS
 
 from . import tokens
 from .listing import Listing
-from .positions import Position, Positions
+from .positions import Places, Positions
 from .tokens import Token
 from .views import RuleView, encode
 
@@ -46,7 +46,7 @@ class Delta:
     """What was read since the last one.
 
     `topic_id` set: everything before is void, and the topic has this id. `devices` are (id, JSON), the newest of each;
-    `gone` are devices that are no longer known; `positions` where those of `devices` are that are anywhere.
+    `gone` are devices that are no longer known; `places` where those of `devices` are that are anywhere.
     `newest_us`: time of the newest reading among them.
     """
 
@@ -55,7 +55,7 @@ class Delta:
     transitions: list[Transition] = field(default_factory=list)
     devices: list[tuple[str, bytes]] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
-    positions: list[Position] = field(default_factory=list)
+    places: Places | None = None
     fences: bytes | None = None
     groups: bytes | None = None
     rules: list[RuleView] | None = None
@@ -135,8 +135,8 @@ class Picture:
             slot = self.positions.remove(device)
             if slot is not None:
                 self.gone_slots.append(slot)
-        if delta.positions:
-            self.positions.put(delta.positions)
+        if delta.places is not None:
+            self.positions.put(delta.places)
         if delta.fences is not None:
             self.fences, self._fences_seq = delta.fences, self.seq
         if delta.groups is not None:

@@ -20,7 +20,6 @@ A device has a slot, a small number that stays its own for as long as the consol
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -30,17 +29,23 @@ _HEAD = struct.Struct("<BBHId")
 _SMALLEST = 1024
 _UNKNOWN = 65_535
 _AGE_MAX = 2**31 - 1
+Floats = npt.NDArray[np.float64]
 
 
-class Position(NamedTuple):
-    """Where a device was last heard to be: WGS 84 degrees, m/s, degrees, microseconds since 1970 UTC."""
+class Places(NamedTuple):
+    """Where n devices were last heard to be.
 
-    id: str
-    lat: float
-    lon: float
-    speed: float | None
-    heading: float | None
-    ts_us: int
+    lat, lon        float64 [n], WGS 84 degrees
+    speed, heading  float64 [n], m/s and degrees; NaN where it is not known
+    ts_us           int64 [n], microseconds since 1970 UTC
+    """
+
+    ids: list[str]
+    lat: Floats
+    lon: Floats
+    speed: Floats
+    heading: Floats
+    ts_us: npt.NDArray[np.int64]
 
 
 class View(NamedTuple):
@@ -66,22 +71,26 @@ class Positions:
         self._heading = np.full(_SMALLEST, _UNKNOWN, np.uint16)
         self._at = np.zeros(_SMALLEST, np.int64)  # the seq of a slot's last change; -1 once its device has gone
 
-    def put(self, positions: Iterable[Position]) -> None:
+    def put(self, places: Places) -> None:
         """Take in where devices are now."""
         self.seq += 1
-        for each in positions:
-            slot = self._slots.get(each.id)
-            if slot is None:
-                slot = self._slots[each.id] = len(self.ids)
-                self.ids.append(each.id)
-                if slot >= len(self._at):
-                    self._grow()
-            self._lat[slot] = round(max(-90.0, min(90.0, each.lat)) * 1e7)
-            self._lon[slot] = round(max(-180.0, min(180.0, each.lon)) * 1e7)
-            self._ms[slot] = each.ts_us / 1000
-            self._speed[slot] = _UNKNOWN if each.speed is None else min(65_534, max(0, round(each.speed * 100)))
-            self._heading[slot] = _UNKNOWN if each.heading is None else round(each.heading % 360 * 100) % 36_000
-            self._at[slot] = self.seq
+        slots = np.array([self._slot(each) for each in places.ids], np.int64)
+        while len(self.ids) > len(self._at):
+            self._grow()
+        self._lat[slots] = np.rint(np.clip(places.lat, -90.0, 90.0) * 1e7)
+        self._lon[slots] = np.rint(np.clip(places.lon, -180.0, 180.0) * 1e7)
+        self._ms[slots] = places.ts_us / 1000
+        speed, heading = np.clip(np.rint(places.speed * 100), 0, 65_534), np.rint(places.heading % 360 * 100) % 36_000
+        self._speed[slots] = np.where(np.isnan(speed), _UNKNOWN, speed)
+        self._heading[slots] = np.where(np.isfinite(heading), heading, _UNKNOWN)
+        self._at[slots] = self.seq
+
+    def _slot(self, device: str) -> int:
+        slot = self._slots.get(device)
+        if slot is None:
+            slot = self._slots[device] = len(self.ids)
+            self.ids.append(device)
+        return slot
 
     def remove(self, device: str) -> int | None:
         """A device is no longer known; returns its slot."""

@@ -1,9 +1,9 @@
 """Reads Kafka for the console, in a thread of its own: librdkafka's calls block.
 
 First the small topics whole (alerts, registry, schemas) and the alert log of the last 7 days; then, for as long as it
-lives, whatever is added to them, and the frames from an hour ago on. Frames are decoded here, the newest of each
-device becomes JSON here, and what changed is handed to the event loop as one `Delta` per round. At most `_AHEAD`
-deltas wait for the loop; then reading waits.
+lives, whatever is added to them, and the frames from an hour ago on. Frames are decoded here, thousands together, and
+what changed is handed to the event loop as one `Delta` per round; the newest of each device becomes JSON here, not
+more often than every `_SHOWN_S`. At most `_AHEAD` deltas wait for the loop; then reading waits.
 
 When a topic was made anew, everything is forgotten and read again.
 """
@@ -13,13 +13,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 from tidegate_protocols.alerts import ALERT, TRANSITION
+from tidegate_protocols.codec.bulk import decode_many
 from tidegate_protocols.codec.priors import Priors
 from tidegate_protocols.errors import BadInput
-from tidegate_protocols.frame import NotYetReadable, decode_frame
+from tidegate_protocols.frame import NotYetReadable
 from tidegate_protocols.registry import DEVICE
 from tidegate_protocols.schema import Schema
 from tidegate_protocols.topics import (
@@ -49,7 +51,6 @@ from .history import HOUR_US, History
 from .lag import Lag
 from .picture import TRANSITIONS_MAX, AlertRecord, Delta
 from .pipeline import TopicView
-from .positions import Position
 from .probe import Probe
 from .rates import Rates
 from .registry import KIND_OF_TOPIC, Registry
@@ -63,8 +64,9 @@ _log = logging.getLogger(__name__)
 _WHOLE = (ALERTS, SCHEMAS, PRIORS, ACCOUNTS, ALERT_GROUPS, NOTIFICATIONS, *(BY_NAME[name] for name in KIND_OF_TOPIC))
 _LOGS = (ALERT_LOG, AUDIT)
 _LOG_US = 7 * 24 * HOUR_US
-_FRAMES_AT_ONCE = 500
+_FRAMES_AT_ONCE = 5_000
 _WAIT_S = 0.05
+_SHOWN_S = 0.1
 _AHEAD = 4
 _WAITING_MAX = 10_000
 _ANSWER_S = 10.0
@@ -117,6 +119,7 @@ class Tail:
         self._waiting: deque[Message] = deque(maxlen=_WAITING_MAX)  # frames whose schema is still to come
         self._changed: set[str] = set()
         self._newest_us = 0
+        self._show_s = float("-inf")
         self._history.clear()
         self._accounts.clear()
         self._audit.clear()
@@ -216,8 +219,10 @@ class Tail:
         consumer.assign([TopicPartition(*part, offset) for part, offset in begin.items()])
         left = {part for part, offset in begin.items() if offset < ends[part]}
         while left and not self._stop.is_set():
-            for message in take(consumer, 10_000, 0.2):
+            messages = take(consumer, 10_000, 0.2)
+            for message in self._good(messages):
                 self._small(message, delta)
+            for message in messages:
                 error = message.error()
                 if error is not None and error.code() == KafkaError._PARTITION_EOF:
                     part = Part(message.topic(), message.partition())
@@ -235,28 +240,24 @@ class Tail:
 
     def _round(self, small: Consumer, frames: Consumer) -> None:
         delta = Delta()
-        for message in take(small, 1000, 0):
+        for message in self._good(take(small, 1000, 0)):
             self._small(message, delta)
-        for message in take(frames, _FRAMES_AT_ONCE, _WAIT_S):
-            if self._good(message):
-                self._frame(message)
+        self._frames(self._good(take(frames, _FRAMES_AT_ONCE, _WAIT_S)))
         self._fill(delta)
         if delta:
             self._hand_over(delta)
 
     def _fill(self, delta: Delta) -> None:
         """Put in what is conflated: the devices, fences and rules that changed."""
-        if self._changed:
-            views = list(self._fleet.views(self._changed))
-            delta.devices = [(view.id, encode(view)) for view in views]
-            delta.positions = [
-                Position(view.id, view.lat, view.lon, view.speed, view.heading, view.ts_us or 0)
-                for view in views
-                if view.lat is not None and view.lon is not None
-            ]
-            delta.gone = sorted(self._changed - {device for device, _ in delta.devices})
+        began_s = self._clock.monotonic()
+        if self._changed and began_s >= self._show_s:
+            delta.devices = [(view.id, encode(view)) for view in self._fleet.views(self._changed)]
+            delta.places = self._fleet.places(self._changed)
+            delta.gone = sorted(self._changed.difference(device for device, _ in delta.devices))
             self._changed.clear()
-        delta.newest_us, self._newest_us = self._newest_us, 0
+            delta.newest_us, self._newest_us = self._newest_us, 0
+            ended_s = self._clock.monotonic()  # while there is much to catch up on, most of the time is for reading
+            self._show_s = max(began_s + _SHOWN_S, ended_s + 3 * (ended_s - began_s))
         delta.fences, delta.rules = self._areas.changes()
         delta.groups = self._groups.changes()
 
@@ -267,8 +268,6 @@ class Tail:
         self._publish(delta, self._free.release)
 
     def _small(self, message: Message, delta: Delta) -> None:
-        if not self._good(message):
-            return
         key, value = (message.key() or b"").decode("utf-8", "replace"), message.value()
         kind = KIND_OF_TOPIC.get(message.topic())
         try:
@@ -321,39 +320,47 @@ class Tail:
 
     def _try_again(self) -> None:
         waiting, self._waiting = self._waiting, deque(maxlen=_WAITING_MAX)
-        for message in waiting:
-            self._frame(message)
+        self._frames(list(waiting))
 
-    def _frame(self, message: Message) -> None:
-        try:
-            batch = decode_frame(message.value() or b"", self._schemas, self._priors)
-        except NotYetReadable:
-            self._waiting.append(message)
-            return
-        except BadInput:
-            self.unreadable += 1  # the processor makes a dead letter of it
-            return
-        append_us = message.timestamp()[1] * 1000
-        self._fleet.batch(batch, append_us)
-        self._history.append(batch)
-        self._changed.add(batch.device)
-        self._newest_us = max(self._newest_us, int(batch.ts_us[-1]))
-        self.rates.add(self._clock.monotonic(), 1, batch.readings)
+    def _frames(self, messages: Sequence[Message]) -> None:
+        while messages:
+            found = decode_many([message.value() for message in messages], self._schemas, self._priors)
+            for place, error in found.bad.items():
+                if isinstance(error, NotYetReadable):
+                    self._waiting.append(messages[place])
+                else:
+                    self.unreadable += 1  # the processor makes a dead letter of it
+            append_us = np.array([message.timestamp()[1] * 1000 for message in messages[: found.taken]], np.int64)
+            devices = [device.decode("ascii") for device in found.devices]
+            readings = 0
+            for block in found.blocks:
+                self._fleet.block(block, devices, append_us[block.message])
+                self._history.append(block, devices)
+                self._newest_us = max(self._newest_us, int(block.ts_us.max()))
+                readings += sum(len(block) if mask is None else int(mask.sum()) for mask in block.valid)
+            good = found.device[found.block >= 0]
+            self._changed.update(devices[number] for number in np.unique(good).tolist())
+            self.rates.add(self._clock.monotonic(), len(good), readings)
+            messages = messages[found.taken :]
 
-    def _good(self, message: Message) -> bool:
-        """Whether a message is a record; notes how far its partition has been read."""
-        error = message.error()
-        part = Part(message.topic(), message.partition())
-        if error is None:
-            self._lag.read(part, message.offset() + 1, message.timestamp()[1] * 1000)
-            return True
-        if error.code() == KafkaError._PARTITION_EOF:
-            self._lag.read(part, message.offset())
-        elif error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.UNKNOWN_TOPIC_ID):
-            self._again.set()
-        elif not passes(error):
-            raise KafkaException(error)
-        return False
+    def _good(self, messages: Sequence[Message]) -> list[Message]:
+        """Those of the messages that are records; notes how far their partitions have been read."""
+        good, last = [], {}
+        for message in messages:
+            error = message.error()
+            part = message.topic(), message.partition()
+            if error is None:
+                good.append(message)
+                last[part] = message
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._lag.read(Part(*part), message.offset())
+            elif error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.UNKNOWN_TOPIC_ID):
+                self._again.set()
+            elif not passes(error):
+                raise KafkaException(error)
+        for part, message in last.items():
+            self._lag.read(Part(*part), message.offset() + 1, message.timestamp()[1] * 1000)
+        return good
 
 
 def _partitions(consumer: Consumer) -> dict[str, list[Part]]:
