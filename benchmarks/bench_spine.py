@@ -45,18 +45,27 @@ _PAGE_HZ = 100.0  # over all devices
 _CHROMIUM = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 _PEER = "bridge script + shapely"
 
-# Notes when the page has drawn what a `positions` event brought: [device, time in the reading, now], microseconds.
+# Notes when the page has drawn what a message of positions brought: [device, time in the reading, now], microseconds.
+# (docs/api.md says how the message is laid out.)
 _WATCH_THE_PAGE = """
 window.shown = [];
-const Plain = window.EventSource;
-window.EventSource = class extends Plain {
+const Plain = window.WebSocket;
+window.WebSocket = class extends Plain {
   constructor(...parts) {
     super(...parts);
-    this.addEventListener("positions", (event) => {
-      const devices = JSON.parse(event.data);
+    const ids = [];
+    this.addEventListener("message", ({ data }) => {
+      if (typeof data === "string") {
+        const { names } = JSON.parse(data);
+        if (names) names.ids.forEach((id, n) => (ids[names.from + n] = id));
+        return;
+      }
+      const head = new DataView(data);
+      const [n, base] = [head.getUint32(4, true), head.getFloat64(8, true)];
+      const [slot, age] = [new Uint32Array(data, 16, n), new Int32Array(data, 16 + 12 * n, n)];
       requestAnimationFrame(() => setTimeout(() => {
         const now = Date.now() * 1000;
-        for (const device of devices) window.shown.push([device.id, device.ts_us, now]);
+        for (let i = 0; i < n; i++) window.shown.push([ids[slot[i]], (base - age[i]) * 1000, now]);
       }));
     });
   }

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from tidegate_cloud.console import hub as hub_module
 from tidegate_cloud.console.hub import Full, Hub
 from tidegate_cloud.console.picture import AlertRecord, Delta, Picture
+from tidegate_cloud.console.sinks import QueueSink
 from tidegate_cloud.console.tokens import Token, parse
+from tidegate_cloud.console.wire import as_events
 from tidegate_protocols.alerts import Alert, Transition
 
 from tests.support.wait import until_async
@@ -246,6 +248,25 @@ async def test_positions_are_conflated_to_the_newest_for_whoever_was_busy():
         slow.gate.set()
         await heard(slow, lambda r: len(r.of("positions")) == 2)
     assert slow.of("positions") == [[{"id": "a", "n": 0}], [{"id": "b", "n": 49}, {"id": "a", "n": 49}]]
+
+
+async def test_who_wants_names_only_is_told_of_devices_that_became_known_or_were_named_anew():
+    scene = a_scene()
+    sink = QueueSink(as_events)
+    client = scene.hub.join(None, sink, brief=True)
+
+    async def told() -> list[dict[str, Any]]:
+        events = await asyncio.wait_for(sink.take(), 5)
+        return [each for event in events if event.kind == "positions" for each in msgspec.json.decode(event.data)]
+
+    scene.hub.publish(Delta(devices=[("a", b'{"id":"a","n":0}')]))
+    assert await told() == [{"id": "a", "n": 0}]
+    scene.hub.publish(Delta(devices=[("a", b'{"id":"a","n":1}')]))
+    scene.hub.publish(Delta(devices=[("b", b'{"id":"b","n":1}')]))
+    assert await told() == [{"id": "b", "n": 1}]
+    scene.hub.publish(Delta(devices=[("a", b'{"id":"a","n":2}'), ("b", b'{"id":"b","n":2}')], named={"a"}))
+    assert await told() == [{"id": "a", "n": 2}]
+    scene.hub.leave(client)
 
 
 async def test_after_a_pause_positions_go_at_once_and_then_at_most_four_times_a_second():

@@ -161,6 +161,18 @@ def test_a_map_is_sent_what_moves_in_its_view_and_what_leaves_it(site: Site):
         socket.send(json.dumps({"view": [2, 49, 4, 51], "hz": 2}))
         assert sent("m-2") == (50.0, 3.0)
 
+        def told(device: str, lat: float) -> bool:
+            message = socket.recv(30)
+            found = json.loads(message).get("devices", []) if isinstance(message, str) else []
+            return any((each["id"], each["lat"]) == (device, lat) and each["readings"] for each in found)
+
+        socket.send(json.dumps({"watch": ["m-1", "nobody"]}))
+        while not told("m-1", 40.0):
+            pass
+        drive(3, "m-1", 41.0, -97.0)
+        while not told("m-1", 41.0):
+            pass
+
 
 def test_graphql_answers_and_refuses(site: Site):
     def ask(query: str, **variables: Any) -> Any:

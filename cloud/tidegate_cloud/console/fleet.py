@@ -123,14 +123,12 @@ class Fleet:
         return views
 
     def places(self, devices: Iterable[str]) -> Places:
-        """Where those of these devices are that are anywhere."""
+        """Where those of these devices are that were heard."""
         ids = [device for device in devices if device in self._slots]
         slots = np.array([self._slots[device] for device in ids], np.int64)
-        known = self._place_at[slots] > _NEVER
-        slots = slots[known]
-        ids = [device for device, there in zip(ids, known.tolist(), strict=True) if there]
+        lat, lon = (np.where(self._place_at[slots] > _NEVER, a[slots], np.nan) for a in (self._lat, self._lon))
         speed, heading = (self._reading_of(slots, name) for name in (SPEED, HEADING))
-        return Places(ids, self._lat[slots], self._lon[slots], speed, heading, self._ts_us[slots])
+        return Places(ids, lat, lon, speed, heading, self._ts_us[slots], self._heard_us[slots])
 
     def _slot(self, device_id: str) -> int:
         slot = self._slots.get(device_id)

@@ -62,12 +62,13 @@ class Client:
     """One client: how far in the log it is, which conflated content it has had, and how it keeps up."""
 
     __slots__ = (
-        "ahead", "backlog", "every_s", "good", "health", "kept_up_since", "moved_at", "pos", "positions_at", "seq",
-        "sink", "waited", "wrote_at",
+        "ahead", "backlog", "brief", "every_s", "good", "health", "kept_up_since", "moved_at", "pos", "positions_at",
+        "seq", "sink", "waited", "wrote_at",
     )  # fmt: skip
 
-    def __init__(self, sink: Sink, pos: int, seq: int, good: Callable[[], bool]) -> None:
+    def __init__(self, sink: Sink, pos: int, seq: int, good: Callable[[], bool], brief: bool) -> None:
         self.sink = sink
+        self.brief = brief  # it is told of devices only when they become known or are named anew
         self.good = good  # whether it may still be served
         self.pos = pos
         self.seq = seq
@@ -173,14 +174,16 @@ class Hub:
             if task is not None:
                 task.cancel()
 
-    def join(self, token: Token | None, sink: Sink, good: Callable[[], bool] = lambda: True) -> Client:
+    def join(
+        self, token: Token | None, sink: Sink, good: Callable[[], bool] = lambda: True, brief: bool = False
+    ) -> Client:
         """Serve a client from where its token stands, else from now on, for as long as `good` says so.
 
         Raises Full before anything is written.
         """
         if len(self._clients) >= self._clients_max or self._closed:
             raise Full
-        client = Client(sink, self._end, 0, good)
+        client = Client(sink, self._end, 0, good, brief)
         try:
             if token is not None:
                 client.backlog = self.picture.missed(token, self._now_s())[::-1]
@@ -206,6 +209,7 @@ class Hub:
         format: Format = as_sse,
         hello: Any = HELLO,
         good: Callable[[], bool] = lambda: True,
+        brief: bool = False,
     ) -> None:
         """Serve one client through `send`, which returns once the client can take more, until it falls behind or the
         console ends; cancel it when the client goes. Raises Full, before anything is sent.
@@ -213,7 +217,7 @@ class Hub:
         sink = QueueSink(format, asyncio.current_task())
         if hello:
             sink.write(hello)
-        client = self.join(token, sink, good)
+        client = self.join(token, sink, good, brief)
         try:
             while (data := await sink.take()) is not None:
                 await send(data)
@@ -326,11 +330,11 @@ class Hub:
         if place == reached and not first:
             return None
         if first:
-            return client.sink.format([*first, *self._events(*place, *reached)])
-        key = (client.sink.format, place, reached)
+            return client.sink.format([*first, *self._events(*place, *reached, client.brief)])
+        key = (client.sink.format, place, reached, client.brief)
         found = self._shared.get(key)
         if found is None:
-            events = self._events(*place, *reached)
+            events = self._events(*place, *reached, client.brief)
             if len(self._shared) >= _SHARED_MAX:
                 self._shared.clear()
             found = self._shared[key] = client.sink.format(events) if events else None
@@ -356,23 +360,25 @@ class Hub:
                 client.ahead = None
             seq, health = client.seq, client.health
             client.seq, client.health = max(seq, self._shown_seq), self._health_no
-            events += self._latest(self._head(offsets), seq, health, client.seq, client.health)
+            events += self._latest(self._head(offsets), seq, health, client.seq, client.health, client.brief)
         return client.sink.format(events) if events else None
 
     def _entries(self, pos: int, end: int) -> Sequence[_Entry]:
         return self._log[pos - self._log_first : end - self._log_first]
 
-    def _events(self, pos: int, seq: int, health: int, to_pos: int, to_seq: int, to_health: int) -> list[Event]:
+    def _events(
+        self, pos: int, seq: int, health: int, to_pos: int, to_seq: int, to_health: int, brief: bool
+    ) -> list[Event]:
         """What happened between two places."""
         events = [Event(entry.kind, entry.data, tokens.joined(entry.head, seq)) for entry in self._entries(pos, to_pos)]
         head = self._head(self._offsets) if to_pos == self._end else self._log[to_pos - self._log_first - 1].head
-        return events + self._latest(head, seq, health, to_seq, to_health)
+        return events + self._latest(head, seq, health, to_seq, to_health, brief)
 
-    def _latest(self, head: str, seq: int, health: int, to_seq: int, to_health: int) -> list[Event]:
+    def _latest(self, head: str, seq: int, health: int, to_seq: int, to_health: int, brief: bool) -> list[Event]:
         """What is only ever sent in its newest form. Each event's id says what its reader will have had with it."""
         events = []
         if seq < to_seq:
-            positions, fences = self.picture.conflated(seq)
+            positions, fences = self.picture.conflated(seq, brief)
             groups = self.picture.groups_since(seq)
             # Only the last of these says that its reader has had all of them.
             if fences:

@@ -46,14 +46,15 @@ class Delta:
     """What was read since the last one.
 
     `topic_id` set: everything before is void, and the topic has this id. `devices` are (id, JSON), the newest of each;
-    `gone` are devices that are no longer known; `places` where those of `devices` are that are anywhere.
-    `newest_us`: time of the newest reading among them.
+    `named` those that the registry named anew, `gone` those that are no longer known; `places` where those of `devices`
+    are that were heard. `newest_us`: time of the newest reading among them.
     """
 
     topic_id: bytes | None = None
     alerts: list[AlertRecord] = field(default_factory=list)
     transitions: list[Transition] = field(default_factory=list)
     devices: list[tuple[str, bytes]] = field(default_factory=list)
+    named: set[str] = field(default_factory=set)
     gone: list[str] = field(default_factory=list)
     places: Places | None = None
     fences: bytes | None = None
@@ -88,6 +89,7 @@ class Change:
 class _Device:
     json: bytes
     seq: int
+    named: int  # the seq at which it became known, or was last named anew
 
 
 class Lost(Exception):
@@ -128,7 +130,9 @@ class Picture:
         if delta.devices or delta.fences is not None or delta.groups is not None:
             self.seq += 1
         for device, json in delta.devices:
-            self._devices[device] = _Device(json, self.seq)
+            known = self._devices.get(device)
+            named = self.seq if known is None or device in delta.named else known.named
+            self._devices[device] = _Device(json, self.seq, named)
             self._devices.move_to_end(device)
         for device in delta.gone:
             self._devices.pop(device, None)
@@ -163,13 +167,17 @@ class Picture:
         """How much of the conflated content a client with this token has had."""
         return min(token.seq, self.seq) if token.process == self.process else 0
 
-    def conflated(self, since: int) -> tuple[bytes, bytes]:
-        """Devices that changed after `since` as a JSON array, and the fences if they did; empty where nothing did."""
+    def conflated(self, since: int, brief: bool = False) -> tuple[bytes, bytes]:
+        """Devices that changed after `since` as a JSON array, and the fences if they did; empty where nothing did.
+
+        `brief`: only devices that became known since, or were named anew.
+        """
         changed = []
         for device in reversed(self._devices.values()):
             if device.seq <= since:
                 break
-            changed.append(device.json)
+            if not brief or device.named > since:
+                changed.append(device.json)
         return (b"[" + b",".join(changed) + b"]" if changed else b""), (
             self.fences if self._fences_seq > since else b""
         )
@@ -182,10 +190,10 @@ class Picture:
         """All devices as a JSON array."""
         return b"[" + b",".join(device.json for device in self._devices.values()) + b"]"
 
-    def device(self, name: str) -> bytes | None:
-        """One device as JSON."""
+    def device(self, name: str, since: int = -1) -> bytes | None:
+        """One device as JSON, if it changed after `since`."""
         found = self._devices.get(name)
-        return None if found is None else found.json
+        return None if found is None or found.seq <= since else found.json
 
     @property
     def device_count(self) -> int:

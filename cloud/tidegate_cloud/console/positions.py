@@ -1,20 +1,21 @@
-"""Where every device is, in columns: what the map is sent as binary deltas (docs/api.md).
+"""Where every device is and when it was heard, in columns: what pages are sent as binary deltas (docs/api.md).
 
 A device has a slot, a small number that stays its own for as long as the console runs. A message holds, little-endian::
 
-    u8   1: the layout's version
+    u8   2: the layout's version
     u8   1: positions
     u16  0
     u32  n
     f64  base: milliseconds since 1970 UTC
     u32  [n] slot
-    i32  [n] latitude, 1e-7 degrees
+    i32  [n] latitude, 1e-7 degrees; -2**31, as the longitude, where no place is known
     i32  [n] longitude, 1e-7 degrees
-    i32  [n] age of the reading at `base`, milliseconds
+    i32  [n] age of the newest reading at `base`, milliseconds
+    i32  [n] how long before `base` Kafka had the newest frame, milliseconds
     u16  [n] speed, cm/s; 65535: not known, 65534: that or more
     u16  [n] heading, 1/100 degree; 65535: not known
 
-20 bytes a device, in columns that a browser reads as typed arrays without touching a single one.
+24 bytes a device, in columns that a browser reads as typed arrays without touching a single one.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import numpy.typing as npt
 _HEAD = struct.Struct("<BBHId")
 _SMALLEST = 1024
 _UNKNOWN = 65_535
+_NOWHERE = -(2**31)
 _AGE_MAX = 2**31 - 1
 Floats = npt.NDArray[np.float64]
 
@@ -35,9 +37,10 @@ Floats = npt.NDArray[np.float64]
 class Places(NamedTuple):
     """Where n devices were last heard to be.
 
-    lat, lon        float64 [n], WGS 84 degrees
+    lat, lon        float64 [n], WGS 84 degrees; NaN where no place is known
     speed, heading  float64 [n], m/s and degrees; NaN where it is not known
-    ts_us           int64 [n], microseconds since 1970 UTC
+    ts_us           int64 [n], of the newest reading, microseconds since 1970 UTC
+    heard_us        int64 [n], when Kafka had the newest frame
     """
 
     ids: list[str]
@@ -46,6 +49,7 @@ class Places(NamedTuple):
     speed: Floats
     heading: Floats
     ts_us: npt.NDArray[np.int64]
+    heard_us: npt.NDArray[np.int64]
 
 
 class View(NamedTuple):
@@ -67,6 +71,7 @@ class Positions:
         self._lat = np.zeros(_SMALLEST, np.int32)
         self._lon = np.zeros(_SMALLEST, np.int32)
         self._ms = np.zeros(_SMALLEST, np.float64)
+        self._heard_ms = np.zeros(_SMALLEST, np.float64)
         self._speed = np.full(_SMALLEST, _UNKNOWN, np.uint16)
         self._heading = np.full(_SMALLEST, _UNKNOWN, np.uint16)
         self._at = np.zeros(_SMALLEST, np.int64)  # the seq of a slot's last change; -1 once its device has gone
@@ -77,9 +82,10 @@ class Positions:
         slots = np.array([self._slot(each) for each in places.ids], np.int64)
         while len(self.ids) > len(self._at):
             self._grow()
-        self._lat[slots] = np.rint(np.clip(places.lat, -90.0, 90.0) * 1e7)
-        self._lon[slots] = np.rint(np.clip(places.lon, -180.0, 180.0) * 1e7)
-        self._ms[slots] = places.ts_us / 1000
+        nowhere = np.isnan(places.lat) | np.isnan(places.lon)
+        self._lat[slots] = np.where(nowhere, _NOWHERE, np.rint(np.clip(places.lat, -90.0, 90.0) * 1e7))
+        self._lon[slots] = np.where(nowhere, _NOWHERE, np.rint(np.clip(places.lon, -180.0, 180.0) * 1e7))
+        self._ms[slots], self._heard_ms[slots] = places.ts_us / 1000, places.heard_us / 1000
         speed, heading = np.clip(np.rint(places.speed * 100), 0, 65_534), np.rint(places.heading % 360 * 100) % 36_000
         self._speed[slots] = np.where(np.isnan(speed), _UNKNOWN, speed)
         self._heading[slots] = np.where(np.isfinite(heading), heading, _UNKNOWN)
@@ -103,14 +109,13 @@ class Positions:
         return len(self.ids)
 
     def inside(self, view: View) -> npt.NDArray[np.bool_]:
-        """bool [slots]: which devices are in a view."""
+        """bool [slots]: which devices are in a view. Those without a place are in every one."""
         n = len(self.ids)
         west, east = view.west * 1e7, view.east * 1e7
         lon, lat = self._lon[:n], self._lat[:n]
         across = (lon >= west) & (lon <= east) if west <= east else (lon >= west) | (lon <= east)
-        found: npt.NDArray[np.bool_] = (
-            across & (lat >= view.south * 1e7) & (lat <= view.north * 1e7) & (self._at[:n] >= 0)
-        )
+        there = across & (lat >= view.south * 1e7) & (lat <= view.north * 1e7)
+        found: npt.NDArray[np.bool_] = (there | (lat == _NOWHERE)) & (self._at[:n] >= 0)
         return found
 
     def changed(self, since: int) -> npt.NDArray[np.bool_]:
@@ -122,16 +127,18 @@ class Positions:
         """The positions of these slots as a message."""
         slots = np.flatnonzero(chosen).astype("<u4")
         base_ms = now_us / 1000
-        age = np.clip(base_ms - self._ms[slots], -_AGE_MAX, _AGE_MAX).astype("<i4")
+        age, heard = (
+            np.clip(base_ms - times[slots], -_AGE_MAX, _AGE_MAX).astype("<i4") for times in (self._ms, self._heard_ms)
+        )
         columns = (
             slots, self._lat[slots].astype("<i4", copy=False), self._lon[slots].astype("<i4", copy=False), age,
-            self._speed[slots].astype("<u2", copy=False), self._heading[slots].astype("<u2", copy=False),
+            heard, self._speed[slots].astype("<u2", copy=False), self._heading[slots].astype("<u2", copy=False),
         )  # fmt: skip
-        return _HEAD.pack(1, 1, 0, len(slots), base_ms) + b"".join(column.tobytes() for column in columns)
+        return _HEAD.pack(2, 1, 0, len(slots), base_ms) + b"".join(column.tobytes() for column in columns)
 
     def _grow(self) -> None:
         n = len(self._at)
         self._lat, self._lon = np.resize(self._lat, 2 * n), np.resize(self._lon, 2 * n)
-        self._ms = np.resize(self._ms, 2 * n)
+        self._ms, self._heard_ms = np.resize(self._ms, 2 * n), np.resize(self._heard_ms, 2 * n)
         self._speed, self._heading = np.resize(self._speed, 2 * n), np.resize(self._heading, 2 * n)
         self._at = np.concatenate([self._at, np.zeros(n, np.int64)])

@@ -57,7 +57,9 @@ async def socket(socket: Socket, console: ConsoleService) -> None:
 
 
 class Wanted(Struct, forbid_unknown_fields=True):
-    """What a map asks for: a part of the world as [west, south, east, north], and how often at most."""
+    """What a page asks for: a part of the world as [west, south, east, north], how often at most, and which devices it
+    wants to know all of.
+    """
 
     view: tuple[
         Annotated[float, Meta(ge=-180, le=180)],
@@ -66,6 +68,7 @@ class Wanted(Struct, forbid_unknown_fields=True):
         Annotated[float, Meta(ge=-90, le=90)],
     ] = (-180.0, -90.0, 180.0, 90.0)
     hz: Annotated[float, Meta(ge=0.1, le=4)] = 4.0
+    watch: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=50)] = []
 
 
 class _Map:
@@ -80,6 +83,7 @@ class _Map:
         self._seq = 0
         self._named = 0
         self._gone = 0
+        self._watched_seq = -1
         self.every_s = 0.25
 
     def ask(self, text: str) -> None:
@@ -87,6 +91,7 @@ class _Map:
         self._wanted = msgspec.json.decode(text, type=Wanted)
         self.every_s = 1 / self._wanted.hz
         self._fresh_view = True
+        self._watched_seq = -1
 
     @property
     def is_void(self) -> bool:
@@ -104,6 +109,13 @@ class _Map:
         if self._gone < len(gone):
             words["gone"] = gone[self._gone :]
             self._gone = len(gone)
+        picture = self._console.picture
+        if self._wanted.watch and picture.seq > self._watched_seq:
+            found = [picture.device(device, self._watched_seq) for device in self._wanted.watch]
+            watched = [msgspec.Raw(json) for json in found if json is not None]
+            self._watched_seq = picture.seq
+            if watched:
+                words["devices"] = watched
         message = b""
         if self._fresh_view or positions.seq > self._seq:
             inside = positions.inside(View(*self._wanted.view))

@@ -44,22 +44,27 @@ async def serve(hub: Hub, scope: Scope, receive: Receive, send: Send, good: Call
     except BadInput as error:
         await plain(send, 422, str(error))
         return
+    devices = request.query_params.get("devices", "all")
+    if devices not in ("all", "names"):
+        await plain(send, 422, "devices: all or names")
+        return
+    brief = devices == "names"
     transport: Any = (scope.get("extensions") or {}).get(TRANSPORT)
     try:
         if transport is not None:
-            await _direct(hub, token, transport, receive, good)
+            await _direct(hub, token, transport, receive, good, brief)
         else:
-            await _through(hub, token, receive, send, good)
+            await _through(hub, token, receive, send, good, brief)
     except Full:
         await plain(send, 503, "there are too many readers of the stream; try again later")
 
 
 async def _direct(
-    hub: Hub, token: Token | None, transport: asyncio.Transport, receive: Receive, good: Callable[[], bool]
+    hub: Hub, token: Token | None, transport: asyncio.Transport, receive: Receive, good: Callable[[], bool], brief: bool
 ) -> None:
     """Straight to the connection. The response has no length: it ends when the connection does."""
     sink = StreamSink(transport, _HEAD)
-    client = hub.join(token, sink, good)
+    client = hub.join(token, sink, good, brief)
     sink.write(b"")  # the head, if nothing has been owed yet
     try:
         while (await receive())["type"] != "http.disconnect":
@@ -68,7 +73,9 @@ async def _direct(
         hub.leave(client)
 
 
-async def _through(hub: Hub, token: Token | None, receive: Receive, send: Send, good: Callable[[], bool]) -> None:
+async def _through(
+    hub: Hub, token: Token | None, receive: Receive, send: Send, good: Callable[[], bool], brief: bool
+) -> None:
     """By the server's own `send`."""
     started = False
 
@@ -84,7 +91,7 @@ async def _through(hub: Hub, token: Token | None, receive: Receive, send: Send, 
             pass
 
     gone = asyncio.create_task(until_gone())
-    served = asyncio.create_task(hub.serve(token, write, good=good))
+    served = asyncio.create_task(hub.serve(token, write, good=good, brief=brief))
     try:
         await asyncio.wait({gone, served}, return_when=asyncio.FIRST_COMPLETED)
         if served.done() and not served.cancelled():

@@ -118,6 +118,7 @@ class Tail:
         self._priors: dict[bytes, Priors] = {}
         self._waiting: deque[Message] = deque(maxlen=_WAITING_MAX)  # frames whose schema is still to come
         self._changed: set[str] = set()
+        self._named: set[str] = set()
         self._newest_us = 0
         self._show_s = float("-inf")
         self._history.clear()
@@ -254,6 +255,7 @@ class Tail:
             delta.devices = [(view.id, encode(view)) for view in self._fleet.views(self._changed)]
             delta.places = self._fleet.places(self._changed)
             delta.gone = sorted(self._changed.difference(device for device, _ in delta.devices))
+            delta.named, self._named = self._named, set()
             self._changed.clear()
             delta.newest_us, self._newest_us = self._newest_us, 0
             ended_s = self._clock.monotonic()  # while there is much to catch up on, most of the time is for reading
@@ -282,6 +284,7 @@ class Tail:
                 case DEVICES.name:
                     self._fleet.name(key, None if value is None else DEVICE.decode(value))
                     self._changed.add(key)
+                    self._named.add(key)
                 case FENCES.name:
                     self._areas.fence(key, value)
                 case RULES.name:

@@ -35,7 +35,8 @@ async function call(path, options = {}) {
 const segment = encodeURIComponent;
 
 export const snapshot = () => call("/snapshot");
-export const streamAddress = (from) => `${BASE}/stream?from=${segment(from)}`;
+export const streamAddress = (from) => `${BASE}/stream?devices=names&from=${segment(from)}`;
+export const placesAddress = () => `${location.origin.replace(/^http/, "ws")}${BASE}/positions`;
 export const alertById = (id) => call(`/alerts/${segment(id)}`);
 /** A page of alerts: `{alerts, next, total, counts}`. */
 export const alertsBy = (query) => call(`/alerts?${new URLSearchParams(query)}`);

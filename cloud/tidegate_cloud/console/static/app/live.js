@@ -1,10 +1,13 @@
 // The link to the server: a snapshot, then a stream of events that resumes after every break where it was cut.
 //
+// Where devices are comes by a second way (places.js), and the page is live only while it has both.
+//
 // EventSource would reconnect by itself, but says nothing while it waits, gives up for good on an HTTP error, and does
 // not notice a link that went silent. So each break closes it, and a new one asks `?from=` the last event's id.
 import * as api from "./api.js";
 import { setServerTime } from "./clock.js";
 import { SILENCE_MS } from "./freshness.js";
+import * as places from "./places.js";
 import { changed, putAlert, putDevices, removeAlert, removeDevice, state } from "./store.js";
 
 const RETRY_MS = [300, 700, 1500, 3000, 5000];
@@ -18,7 +21,10 @@ let retryTimer = 0;
 export function start() {
   setInterval(watch, 1000);
   addEventListener("online", retryNow);
-  addEventListener("pagehide", () => source?.close());
+  addEventListener("pagehide", () => {
+    source?.close();
+    places.close();
+  });
   return connect();
 }
 
@@ -33,6 +39,7 @@ export function retryNow() {
 async function connect() {
   clearTimeout(retryTimer);
   source?.close();
+  places.close();
   if (resume === null) {
     try {
       load(await api.snapshot());
@@ -42,6 +49,7 @@ async function connect() {
     }
   }
   source = follow(resume);
+  places.open({ onOpen: connected, onLost: () => lost(new Error("the positions were cut")), onReload: reload });
 }
 
 function load(snapshot) {
@@ -69,7 +77,7 @@ function follow(from) {
   on("alert", putAlert);
   on("alert-removed", ({ id }) => removeAlert(id));
   on("refused", (refusal) => changed("refused", refusal));
-  on("positions", putDevices);
+  on("positions", putDevices); // those that became known, or were named anew
   on("device-removed", ({ id }) => removeDevice(id));
   on("fences", (fences) => {
     state.fences = fences;
@@ -95,10 +103,12 @@ function reload() {
   resume = null;
   source?.close();
   source = null;
+  places.close();
   connect();
 }
 
 function connected() {
+  if (source?.readyState !== EventSource.OPEN || !places.isOpen()) return;
   const resumed = state.link.everHeard && !state.link.connected && attempts > 0;
   attempts = 0;
   Object.assign(state.link, { connected: true, retryAt: null, error: null, heardAt: performance.now() });
@@ -109,6 +119,7 @@ function connected() {
 function lost(error) {
   source?.close();
   source = null;
+  places.close();
   const wait = RETRY_MS[Math.min(attempts, RETRY_MS.length - 1)] * (0.8 + 0.4 * Math.random());
   attempts += 1;
   Object.assign(state.link, { connected: false, retryAt: performance.now() + wait, error: error.message });
@@ -128,7 +139,7 @@ function heard(serverUs) {
 }
 
 function watch() {
-  if (state.link.connected && performance.now() - state.link.heardAt > SILENCE_MS) {
+  if (state.link.connected && Math.max(performance.now() - state.link.heardAt, places.silentMs()) > SILENCE_MS) {
     lost(new Error("the server went silent"));
   }
 }

@@ -18,12 +18,15 @@ const SECTIONS = [
   ["snoozed", "Snoozed", ""],
 ];
 
+const LISTED = 200; // of each
+
 export function Rail({ selected, onSelect }) {
   useStore("alerts", "loaded", "freshness");
   useTick();
   const list = useRef(null);
   const groups = sections(shownAlerts());
-  const order = SECTIONS.flatMap(([key]) => groups[key]);
+  const listed = (key) => groups[key].filter((a, n) => n < LISTED || a.id === selected);
+  const order = SECTIONS.flatMap(([key]) => listed(key));
   const step = (by) => {
     if (!order.length) return;
     const at = order.findIndex((a) => a.id === selected);
@@ -71,7 +74,8 @@ export function Rail({ selected, onSelect }) {
             groups[key].length > 0 &&
             html`<section key=${key} aria-label=${title}>
               <h2 class="lh"><span>${title}</span><span class="dim">${note}</span></h2>
-              <ul>${groups[key].map((alert) => html`<${Row} key=${alert.id} alert=${alert} selected=${alert.id === selected} onSelect=${onSelect} onAct=${after} />`)}</ul>
+              <ul>${listed(key).map((alert) => html`<${Row} key=${alert.id} alert=${alert} selected=${alert.id === selected} onSelect=${onSelect} onAct=${after} />`)}</ul>
+              ${groups[key].length > LISTED && html`<p class="more small dim"><a href="/alerts">${plural(groups[key].length - LISTED, "alert")} more</a> in the list of all</p>`}
             </section>`,
         )}
       </div>

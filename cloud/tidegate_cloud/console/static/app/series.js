@@ -2,6 +2,7 @@
 import { useEffect, useState } from "./html.js";
 import * as api from "./api.js";
 import { nowUs } from "./clock.js";
+import { useWatched } from "./places.js";
 import { state, subscribe } from "./store.js";
 
 export const HOUR_US = 3600e6;
@@ -14,6 +15,7 @@ const REDRAW_MS = 250;
  */
 export function useSeries(device, channel, maxPoints) {
   const [series, setSeries] = useState(null);
+  useWatched(device);
   useEffect(() => {
     const stopped = new AbortController();
     let held = null;
@@ -39,7 +41,7 @@ export function useSeries(device, channel, maxPoints) {
     setSeries(null);
     load();
     const refresh = setInterval(load, REFRESH_MS);
-    const stop = subscribe(["positions"], (devices) => {
+    const stop = subscribe(["readings"], (devices) => {
       if (!held) return;
       const found = devices.find((d) => d.id === device);
       const reading = found?.readings?.[channel];

@@ -67,16 +67,33 @@ export function putAlert(alert) {
   changed("alerts", alert);
 }
 
-/** Take devices' newest positions and readings. */
+const SAME_US = 10_000; // the same time, told in milliseconds and in microseconds
+
+/** A device's report came at this time: what its usual interval is, is learnt from that. */
+export function heardAtUs(device, us) {
+  const gapUs = device.heard_us ? us - device.heard_us : 0;
+  if (Math.abs(gapUs) < SAME_US) return;
+  device.intervalUs = learnInterval(device.intervalUs, gapUs);
+  device.heard_us = us;
+}
+
+/** The device of this name; one that nothing is known of yet is made. */
+export function deviceOf(id) {
+  let device = state.devices.get(id);
+  if (!device) state.devices.set(id, (device = { id, name: "", group: "", type: "", heard_us: null, ts_us: null, readings: {} }));
+  return device;
+}
+
+/** Take all that is known of devices. */
 export function putDevices(devices) {
-  for (const device of devices) {
-    const known = state.devices.get(device.id);
-    if (known) {
-      if (known.heard_us > device.heard_us) continue;
-      device.intervalUs = learnInterval(known.intervalUs, known.heard_us ? device.heard_us - known.heard_us : 0);
-    }
-    state.devices.set(device.id, device);
+  for (const fresh of devices) {
+    const known = deviceOf(fresh.id);
+    const isOlder = known.heard_us - (fresh.heard_us ?? 0) > SAME_US;
+    if (!isOlder && fresh.heard_us !== null) heardAtUs(known, fresh.heard_us);
+    const { id, name, group, type, report_interval_s } = fresh;
+    Object.assign(known, isOlder ? { name, group, type, report_interval_s } : { ...fresh, heard_us: known.heard_us });
   }
+  changed("readings", devices);
   changed("positions", devices);
 }
 

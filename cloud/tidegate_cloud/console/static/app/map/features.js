@@ -22,7 +22,7 @@ export function fleet(devices, alerts, nowUs) {
     if (alert) counts.alert += 1;
     if (alert || !hasPlace(device)) continue;
     const moving = look !== "offline" && isMoving(device);
-    vehicles.push(point(device.lon, device.lat, { id: device.id, look, shape: moving ? "arrow" : "dot", heading: moving ? (device.heading ?? 0) : 0 }));
+    vehicles.push({ device, look, moving });
   }
   for (const [id, alert] of worst) {
     const device = devices.get(id);
@@ -31,7 +31,7 @@ export function fleet(devices, alerts, nowUs) {
     const order = { critical: 3, warning: 2, notice: 1 }[alert.severity] + (alert.state === "open" ? 10 : 0);
     marks.push(point(at.lon, at.lat, { id, alert: alert.id, severity: alert.severity, state: alert.state, order }));
   }
-  return { vehicles: collection(vehicles), alerts: collection(marks), counts };
+  return { vehicles, alerts: collection(marks), counts };
 }
 
 const EARTH_M = 6_371_008.8;

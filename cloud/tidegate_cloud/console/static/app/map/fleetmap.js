@@ -9,6 +9,7 @@ import { extent, fenceAreas, fleet, fleetExtent, hasPlace } from "./features.js"
 import { SCALE, clusterImage, marks } from "./marks.js";
 import { Roads, learnRoads } from "./roads.js";
 import { style } from "./style.js";
+import { Vehicles } from "./vehicles.js";
 import { wayLine } from "./trail.js";
 
 maplibre.setWorkerUrl(new URL("../../vendor/maplibre-gl-worker.js", import.meta.url).href);
@@ -17,6 +18,7 @@ maplibre.setWorkerCount(2); // so that cutting the atlas to tiles does not keep 
 const FRAME_MS = 250; // how often positions are drawn; ten thousand of them once a second
 const MANY = 2000;
 const ROADS_MS = 2000;
+const FOLLOWED = 250; // devices of one message that roads are learnt from
 const PRESENCE_MS = 2000; // devices grow stale without any message saying so
 const MAX_CLUSTER_IMAGES = 400;
 const CLICKABLE = ["alerts", "clusters", "vehicles"];
@@ -24,8 +26,14 @@ const CLICKABLE = ["alerts", "clusters", "vehicles"];
 // Kept while the reader is on other pages: the view, and the roads learnt so far.
 const roads = new Roads();
 let lastView = null;
+let turn = 0;
 subscribe(["positions"], (devices) => {
-  for (const d of devices) if (hasPlace(d)) roads.add(d.id, d.lon, d.lat, d.ts_us, d.accuracy);
+  // Of a large fleet some at a time: roads are driven by many.
+  const step = Math.ceil(devices.length / FOLLOWED);
+  for (let i = turn++ % step; i < devices.length; i += step) {
+    const d = devices[i];
+    if (hasPlace(d)) roads.add(d.id, d.lon, d.lat, d.ts_us, d.accuracy);
+  }
 });
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -39,6 +47,7 @@ export class FleetMap {
   #timer = 0;
   #selected = null;
   #placed = lastView !== null;
+  #vehicles = new Vehicles((url) => this.#map.getSource("vehicles")?.setData(url));
 
   /** @param {HTMLElement} container @param {{onSelect: (device: string|null) => void, onCounts: Function}} handlers */
   constructor(container, handlers) {
@@ -88,6 +97,7 @@ export class FleetMap {
   destroy() {
     clearTimeout(this.#timer);
     this.#stops.forEach((stop) => stop());
+    this.#vehicles.end();
     this.#map.remove();
   }
 
@@ -129,7 +139,7 @@ export class FleetMap {
     this.#timer = 0;
     this.#drawnAt = performance.now();
     const drawn = fleet(state.devices, shownAlerts(), nowUs());
-    this.#set("vehicles", drawn.vehicles);
+    if (this.#map.getSource("vehicles")) this.#vehicles.draw(drawn.vehicles);
     this.#set("alerts", drawn.alerts);
     this.#drawSelected();
     this.handlers.onCounts(drawn.counts);

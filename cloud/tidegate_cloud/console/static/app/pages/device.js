@@ -8,6 +8,7 @@ import { nowUs } from "../clock.js";
 import { channelName, direction, duration, plural, quantity, speed, when } from "../format.js";
 import { isMoving, presence } from "../freshness.js";
 import { DeviceMark, Icon, PRESENCE, Severity } from "../icons.js";
+import { useWatched } from "../places.js";
 import { alertAddress, mapAddress, navigate } from "../router.js";
 import { Spark } from "../spark.js";
 import { putDevices, shownAlerts, state, useStore } from "../store.js";
@@ -19,6 +20,7 @@ const rank = (name) => LAST.indexOf(name);
 export function DevicePage({ id }) {
   useStore("positions", "alerts", "loaded");
   useTick(1000);
+  useWatched(id);
   const [failed, setFailed] = useState(null);
   const chosen = new URLSearchParams(location.search).get("channel");
   const [channel, setChannel] = useState(chosen);

@@ -8,10 +8,11 @@ import { isMoving, presence } from "../freshness.js";
 import { DeviceMark, Icon, PRESENCE, Severity } from "../icons.js";
 import { FleetMap } from "../map/fleetmap.js";
 import { loadTrail } from "../map/trail.js";
+import { useWatched } from "../places.js";
 import { Rail } from "../rail.js";
 import { deviceAddress } from "../router.js";
 import { worstByDevice } from "../alerts.js";
-import { shownAlert, shownAlerts, state, subscribe, useStore } from "../store.js";
+import { changed, shownAlert, shownAlerts, state, subscribe, useStore } from "../store.js";
 
 const TRAIL_US = 10 * 60e6;
 const POSITION = new Set(["lat", "lon", "speed", "heading", "accuracy"]);
@@ -22,7 +23,6 @@ export function MapPage({ query }) {
   const fresh = useFreshness();
   const [alert, setAlert] = useState(null); // id of the selected alert
   const [device, setDevice] = useState(null); // id of the selected device
-  const [counts, setCounts] = useState(null);
 
   const selectDevice = (id) => {
     setDevice(id);
@@ -36,7 +36,7 @@ export function MapPage({ query }) {
   };
 
   useLayoutEffect(() => {
-    map.current = new FleetMap(box.current, { onSelect: selectDevice, onCounts: setCounts });
+    map.current = new FleetMap(box.current, { onSelect: selectDevice, onCounts: (counts) => changed("counts", counts) });
     return () => map.current.destroy();
   }, []);
   useEffect(() => map.current.freeze(fresh.state === "reconnecting" || fresh.state === "dead"), [fresh.state]);
@@ -75,7 +75,7 @@ export function MapPage({ query }) {
   return html`
     <div class="mapwrap">
       <div class="mapbox" ref=${box}></div>
-      <${Legend} counts=${counts} />
+      <${Legend} />
       <div class="notices"><${FreshBanner} fresh=${fresh} /></div>
       ${device && html`<${Card} id=${device} frozen=${fresh.state !== "live" && fresh.state !== "behind"} onClose=${() => selectDevice(null)} />`}
       <div class="zoom float" role="group" aria-label="Map">
@@ -88,7 +88,10 @@ export function MapPage({ query }) {
   `;
 }
 
-function Legend({ counts }) {
+/** Kept to itself: what it counts changes every second, and nothing else on the page with it. */
+function Legend() {
+  const [counts, setCounts] = useState(null);
+  useEffect(() => subscribe(["counts"], setCounts), []);
   if (!counts) return null;
   const item = (mark, n, word) => html`<span>${mark}<b class="tn">${n.toLocaleString("en")}</b> ${word}</span>`;
   return html`<div class="legend float" role="group" aria-label="Vehicles">
@@ -102,6 +105,7 @@ function Legend({ counts }) {
 function Card({ id, frozen, onClose }) {
   useStore("positions", "loaded");
   useTick(1000);
+  useWatched(id);
   const device = state.devices.get(id);
   if (!device) return null;
   const now = nowUs();
