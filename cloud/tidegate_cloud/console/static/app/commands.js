@@ -4,6 +4,9 @@
 // arrives on the stream. Without a link it is `queued` and sent again under the same key. After SETTLE_MS without an
 // answer it is `slow`, which the page says; if the server refuses, it is `refused`, with the reason, and the alert shows
 // its true state again.
+//
+// An action on an alert that another one is still under way for (an undo, mostly) waits `behind` it: it is about the
+// state that the first leaves, and would be refused if it were sent for the one before.
 import * as api from "./api.js";
 import { ACTIONS, allows } from "./alerts.js";
 import { settings } from "./settings.js";
@@ -18,8 +21,11 @@ let last = null; // the alert that undo() is about
 export function act(id, action, why = "") {
   const alert = shownAlert(id);
   if (!alert || !allows(alert, action)) return false;
+  const before = state.pending.get(id);
+  const behind = before && before.status !== "refused" ? before : null;
   const pending = {
     key: api.newId(),
+    behind,
     action,
     who: settings.name,
     why,
@@ -31,7 +37,7 @@ export function act(id, action, why = "") {
   last = action === "reopen" ? null : id;
   changed("alerts");
   changed("said", `${ACTIONS[action].done}: ${deviceName(alert.device)}, ${alert.title}`);
-  send(id, pending);
+  if (!behind) send(id, pending);
   return true;
 }
 
@@ -48,6 +54,20 @@ export const canUndo = () => last !== null;
 export function dismiss(id) {
   state.pending.delete(id);
   changed("alerts");
+}
+
+/** Whether this action is still to be sent or answered: the newest of its alert, or one that the newest waits behind. */
+function stands(id, pending) {
+  let at = state.pending.get(id);
+  while (at && at !== pending) at = at.behind;
+  return Boolean(at);
+}
+
+/** The action that is under way for an alert: the oldest that stands. */
+function underWay(id) {
+  let at = state.pending.get(id);
+  while (at?.behind) at = at.behind;
+  return at;
 }
 
 async function send(id, pending) {
@@ -70,25 +90,39 @@ async function send(id, pending) {
     } else {
       // No link, or no Kafka behind it: the same key again is safe, however often.
       update(id, pending, "queued");
-      if (state.link.connected) setTimeout(() => state.pending.get(id) === pending && send(id, pending), AGAIN_MS);
+      if (state.link.connected) setTimeout(() => stands(id, pending) && send(id, pending), AGAIN_MS);
     }
   }
 }
 
 function update(id, pending, status, detail = "") {
-  if (state.pending.get(id) !== pending) return;
+  if (!stands(id, pending)) return;
   Object.assign(pending, { status, detail });
+  const newest = state.pending.get(id);
+  if (newest !== pending) Object.assign(newest, { status, detail }); // it fares as what it waits behind
+  if (status === "refused") newest.behind = null;
   changed("alerts");
+}
+
+/** The action that waits behind this one. */
+function waitingFor(id, pending) {
+  let at = state.pending.get(id);
+  while (at && at.behind !== pending) at = at.behind;
+  return at ?? null;
 }
 
 /** What the server says of an alert ends the wait for it, one way or the other. */
 function settle(alert) {
-  const pending = alert && state.pending.get(alert.id);
+  const pending = alert && underWay(alert.id);
   if (!pending || pending.status === "refused" || alert.version <= pending.seenVersion) return;
   const wanted = ACTIONS[pending.action].state;
   if (alert.state === wanted && (alert.who === pending.who || pending.action === "reopen")) {
     pending.stopFlag?.();
-    state.pending.delete(alert.id);
+    const next = waitingFor(alert.id, pending);
+    if (next) {
+      Object.assign(next, { behind: null, seenVersion: alert.version, status: "sending" });
+      send(alert.id, next);
+    } else state.pending.delete(alert.id);
   } else if (alert.state === wanted || alert.state === "resolved") {
     pending.stopFlag?.();
     update(alert.id, pending, "refused", `${alert.who || "The system"} was first`);
@@ -99,7 +133,7 @@ function settle(alert) {
 
 subscribe(["alerts"], settle);
 subscribe(["refused"], ({ alert, command, why }) => {
-  const pending = state.pending.get(alert);
+  const pending = underWay(alert);
   if (pending?.key !== command) return;
   pending.stopFlag?.();
   update(alert, pending, "refused", why);
@@ -109,5 +143,5 @@ subscribe(["loaded"], () => {
   for (const id of state.pending.keys()) settle(state.alerts.get(id));
 });
 subscribe(["connected"], () => {
-  for (const [id, pending] of state.pending) if (pending.status === "queued") send(id, pending);
+  for (const id of state.pending.keys()) if (underWay(id).status === "queued") send(id, underWay(id));
 });
