@@ -71,9 +71,11 @@ const SAME_US = 10_000; // the same time, told in milliseconds and in microsecon
 
 /** A device's report came at this time: what its usual interval is, is learnt from that. */
 export function heardAtUs(device, us) {
-  const gapUs = device.heard_us ? us - device.heard_us : 0;
-  if (Math.abs(gapUs) < SAME_US) return;
-  device.intervalUs = learnInterval(device.intervalUs, gapUs);
+  if (device.heard_us !== null) {
+    const gapUs = us - device.heard_us;
+    if (Math.abs(gapUs) < SAME_US) return;
+    device.intervalUs = learnInterval(device.intervalUs, gapUs);
+  }
   device.heard_us = us;
 }
 

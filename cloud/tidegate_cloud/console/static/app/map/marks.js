@@ -7,7 +7,7 @@ const SCALE = 2; // device pixels per CSS pixel: sharp on most screens, small en
 
 function draw(size, paint) {
   const canvas = new OffscreenCanvas(size * SCALE, size * SCALE);
-  const c = canvas.getContext("2d");
+  const c = canvas.getContext("2d", { willReadFrequently: true }); // read once, at once: not from the GPU
   c.scale(SCALE, SCALE);
   c.translate(size / 2, size / 2);
   c.lineJoin = c.lineCap = "round";
