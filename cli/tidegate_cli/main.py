@@ -8,14 +8,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.panel import Panel
-from rich.table import Table
 from tidegate_protocols.errors import BadInput
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +77,8 @@ class LazyGroup(click.Group):
             raise click.ClickException(str(error)) from None
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from rich.console import Console  # megabytes that an agent would keep
+
         console = Console(width=min(Console().width, 100), highlight=False)
         with console.capture() as captured:
             _print_help(console, ctx)
@@ -101,6 +102,9 @@ def load(name: str, entry: Entry) -> click.Command:
 
 
 def _print_help(console: Console, ctx: click.Context) -> None:
+    from rich.panel import Panel
+    from rich.table import Table
+
     console.print(f"[bold]{ctx.command_path}[/] \\[OPTIONS] COMMAND …\n")
     console.print("From a serial port or an MQTT topic to an alert on a screen, with nothing lost in between.\n")
     for section in dict.fromkeys(entry.section for entry in COMMANDS.values()):
@@ -113,15 +117,23 @@ def _print_help(console: Console, ctx: click.Context) -> None:
     console.print("Every command explains itself: tidegate COMMAND --help")
 
 
-def _version() -> str:
-    try:
-        return version("tidegate")
-    except PackageNotFoundError:
-        return "(not installed)"
+def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    if wanted:
+        try:
+            found = version("tidegate")
+        except PackageNotFoundError:
+            found = "(not installed)"
+        click.echo(f"tidegate, version {found}")
+        ctx.exit()
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(_version(), prog_name="tidegate")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
+    help="Show the version and exit.",
+)  # fmt: skip
 def tidegate() -> None:
     """From a serial port or an MQTT topic to an alert on a screen, with nothing lost in between."""
 

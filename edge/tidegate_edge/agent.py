@@ -19,8 +19,8 @@ from .config import Config, SerialSource, SourceSettings
 from .config import ModbusSource as ModbusSettings
 from .config import MqttSource as Mqtt
 from .framing import Framer
+from .health import Health
 from .intake import Intake
-from .metrics import Health, serve
 from .producer import check as check_client
 from .producer import settings as kafka_settings
 from .reload import Status as ConfigStatus
@@ -104,6 +104,8 @@ class Agent:
 
     def serve_metrics(self, port: int) -> None:
         """Serve metrics on a port, 0 for a free one. Raises BadInput where it is taken."""
+        from .metrics import serve  # a web server, which not everybody wants
+
         try:
             self.metrics_port, self._stop_metrics = serve(self.health, port)
         except OSError as error:

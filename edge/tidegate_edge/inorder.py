@@ -26,7 +26,8 @@ from .spool.rows import to_batch
 log = logging.getLogger(__name__)
 
 HELD_SCANS = 12_288  # scans read from the spool and not yet acknowledged
-_HELD_BACKLOG = 65_536  # the same while behind, when they are kept as they stand on the disk
+_HELD_CHUNKS = 3_072  # and their chunks: one of a single scan takes as much memory as one of twenty
+_HELD_BACKLOG = 65_536  # scans while behind
 _HELD_BYTES = 3 << 20
 _TURN_S = 0.02  # how long a backlog is cut before sources and the preview have their turn
 
@@ -124,6 +125,7 @@ class InOrder:
         self._ready: dict[int, _Outgoing] = {}  # those of them that have enough for a frame
         self._held_scans = 0
         self._held_bytes = 0
+        self._held_chunks = 0
 
     @property
     def waits(self) -> bool:
@@ -133,8 +135,9 @@ class InOrder:
     @property
     def has_room(self) -> bool:
         """Whether more chunks should be read."""
-        limit = _HELD_BACKLOG if self.behind else HELD_SCANS
-        return self._held_scans < limit and self._held_bytes < _HELD_BYTES
+        if self.behind:  # they are kept as they stand on the disk
+            return self._held_scans < _HELD_BACKLOG and self._held_bytes < _HELD_BYTES
+        return self._held_scans < HELD_SCANS and self._held_chunks < _HELD_CHUNKS and self._held_bytes < _HELD_BYTES
 
     @property
     def oldest(self) -> int | None:
@@ -171,6 +174,7 @@ class InOrder:
             out.scans += chunk.n
             self._held_scans += chunk.n
             self._held_bytes += chunk.size
+            self._held_chunks += 1
             if out.scans >= enough:
                 self._ready[stream.number] = out
 
@@ -295,3 +299,4 @@ class InOrder:
             for chunk in span.done:
                 self._held_scans -= chunk.n
                 self._held_bytes -= chunk.size
+                self._held_chunks -= 1

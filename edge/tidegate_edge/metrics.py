@@ -5,32 +5,14 @@ Nothing is counted for the metrics' sake: they are read from the books when they
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from .health import Health
 from .reload import Status as ConfigStatus
-from .sources import Device
-from .spool import Books
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """How the agent is, apart from its books. `sources` and `uplink` say in words what is in the way, if anything."""
-
-    books: Books
-    epoch: int
-    frames: int
-    frame_bytes: int
-    uplink: str
-    spool: str
-    sources: Mapping[str, str]
-    config: ConfigStatus | None = None
-    devices: Mapping[str, Sequence[Device]] = field(default_factory=dict)
-
 
 _BY_SOURCE = (
     ("received", "Scans that came, readable or not"),
