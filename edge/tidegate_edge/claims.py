@@ -17,20 +17,10 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from tidegate_protocols.batch import EPOCH_MAX
 from tidegate_protocols.ids import partition_of
+from tidegate_protocols.ota import Claim
 from tidegate_protocols.topics import REPORTED
 
 from .spool import Stream
-
-
-class Claim(msgspec.Struct, frozen=True):
-    """The last epoch of a device, and whose it is."""
-
-    epoch: int
-    spool: str = ""
-    agent: str = ""
-
-    def encode(self) -> bytes:
-        return msgspec.json.encode(self)
 
 
 def sibling_epoch(stream: Stream, every: Iterable[Stream]) -> int | None:

@@ -28,9 +28,10 @@ from typing import Any
 from confluent_kafka import KafkaException
 from tidegate_protocols.batch import Lane
 from tidegate_protocols.errors import BadInput
+from tidegate_protocols.ota import Claim
 from tidegate_protocols.topics import FRAMES, REPORTED, SCHEMAS
 
-from .claims import Claim, choose, read_claims, sibling_epoch
+from .claims import choose, read_claims, sibling_epoch
 from .clock import Clock
 from .framing import Framer
 from .inorder import InOrder, Limits, Resolve

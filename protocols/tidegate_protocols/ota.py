@@ -134,6 +134,25 @@ def decode_reported(data: bytes) -> Reported:
     return found
 
 
+class Claim(msgspec.Struct, frozen=True):
+    """On device.reported, under a device's id: the last epoch of its scans, and whose spool and agent. JSON."""
+
+    epoch: int
+    spool: str = ""
+    agent: str = ""
+
+    def encode(self) -> bytes:
+        return msgspec.json.encode(self)
+
+
+def decode_claim(data: bytes) -> Claim:
+    """Read a device's record of device.reported. Raises BadInput."""
+    try:
+        return msgspec.json.decode(data, type=Claim)
+    except msgspec.MsgspecError as error:
+        raise BadInput(f"damaged: {error}", where="claim") from None
+
+
 def desired_key(agent: str) -> bytes:
     """The key of an agent's records. No device id has a slash, so it is nobody's but the agent's."""
     return f"{check_device_id(agent)}/agent".encode()

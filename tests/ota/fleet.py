@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from tidegate_cloud.rollouts.controller import Controller, Effects
 from tidegate_cloud.rollouts.machine import SECOND
-from tidegate_protocols.ota import Desired, Reported
+from tidegate_protocols.ota import Claim, Desired, Reported
 from tidegate_protocols.registry import Device
 from tidegate_protocols.rollouts import Order, RolloutCommand, RolloutStep
 from tidegate_sim.agents import SimAgent
@@ -31,6 +31,8 @@ class Town:
         self.asked = 0
         self.controller = self._new()
         for agent in agents:
+            # What it measures is of another name, under which its alerts come.
+            self._keep("claim", f"{agent.name}-engine", Claim(1, "spool", agent.name).encode())
             if agent.nature == "dead" or agent.back_us:  # it was heard once, long ago
                 said = Reported(agent=agent.name, number=0, state="running")
                 self._keep("reported", agent.name, (said.encode(), NOON - 30 * 86_400 * SECOND))
@@ -60,6 +62,8 @@ class Town:
             fleet.put_desired(key, *value)
         elif kind == "alert":
             fleet.alert_opened(key, value)
+        elif kind == "claim":
+            fleet.put_claim(key, value)
         elif kind == "done":
             self.controller.done(key)
 
@@ -97,7 +101,7 @@ class Town:
             for report in agent.step(self.now_us):
                 self._keep("reported", agent.name, (report.encode(), self.now_us))
             for _ in range(agent.alerts - alerts):
-                self._keep("alert", agent.name, self.now_us)
+                self._keep("alert", f"{agent.name}-engine", self.now_us)
 
     def _carry_out(self, out: Effects) -> None:
         for tell in out.tells:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import msgspec
 from tidegate_cloud.rollouts import asking
+from tidegate_cloud.rollouts.ledger import ref_of
+from tidegate_edge.clock import SystemClock
 from tidegate_protocols.frame import peek_header
-from tidegate_protocols.ota import Reported
+from tidegate_protocols.ota import CHUNK, Reported
 from tidegate_protocols.rollouts import Gate, Order, RolloutCommand, RolloutStep
 from tidegate_protocols.topics import FRAMES
 
@@ -41,7 +44,13 @@ def test_a_push_changes_what_a_real_agent_does_and_no_reading_is_lost(
 ) -> None:
     bootstrap = fresh_kafka.bootstrap
     until(lambda: said(bootstrap) is not None, what="the agent to report")
-    step = push(bootstrap, "[batch]\nmax_scans = 1\n", "c1")
+    # A file comes along, of which a power cut left something else than what was fetched.
+    table = random.Random(1).randbytes(CHUNK + 5000)
+    ref = ref_of(table)
+    ota = agent.config.parent / "agent" / "ota"
+    (ota / "store" / f"{ref.sha256}.part").write_bytes(bytes(CHUNK))
+    places = asking.put_files(bootstrap, [table])
+    step = push(bootstrap, "[batch]\nmax_scans = 1\n", "c1", files={"table.bin": ref}, places=places)
     assert (step.action, step.rollout, step.agents) == ("started", "R-1", 1)
 
     def small() -> bool:
@@ -52,6 +61,10 @@ def test_a_push_changes_what_a_real_agent_does_and_no_reading_is_lost(
     until(small, 60, "frames of one scan")
     until(lambda: reported(bootstrap, "running", 1), 60, what="the agent to report that it runs it")
     until(lambda: asking.read(bootstrap).rollouts["R-1"].state == "done", 60, what="the rollout to be done")
+    assert (ota / "sets" / "1" / "table.bin").read_bytes() == table
+    last = said(bootstrap)
+    assert last is not None
+    assert last.clock == ("synchronised" if SystemClock().is_synchronised() else "estimated")
     books = agent.books()
     until(lambda: agent.books()["pending"] == 0, 60, what="everything to be sent")
     assert books["accepted"] == publisher.sent

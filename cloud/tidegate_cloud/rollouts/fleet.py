@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
-from tidegate_protocols.ota import Desired, Place, decode_desired, decode_reported
+from tidegate_protocols.ota import Desired, Place, decode_claim, decode_desired, decode_reported
 from tidegate_protocols.registry import Device
 from tidegate_protocols.rollouts import FileRef, Layer
 
@@ -36,7 +37,8 @@ class Fleet:
         self.renewed: dict[str, int] = {}  # when each of them was sent, oldest first
         self.groups: dict[str, str] = {}
         self.wants: dict[str, None] = {}  # agents that asked to be told anew, in order
-        self._opened: dict[str, list[int]] = {}  # device → when alerts of it were opened, ascending
+        self._speaks: dict[str, str] = {}  # device → the agent that sends what it measures, where that is another name
+        self._opened: dict[str, list[int]] = {}  # agent → when alerts of its devices were opened, ascending
         self._compiled: dict[tuple[tuple[str, str, tuple[tuple[str, FileRef], ...]], ...], Content] = {}
 
     def put_desired(self, agent: str, value: bytes | None, at_us: int) -> None:
@@ -67,6 +69,14 @@ class Fleet:
         if said.want:
             self.wants[agent] = None
 
+    def put_claim(self, device: str, value: bytes | None) -> None:
+        """An agent sends a device's scans from now on. Raises BadInput."""
+        agent = "" if value is None else decode_claim(value).agent
+        if agent and agent != device:
+            self._speaks[device] = sys.intern(agent)
+        else:
+            self._speaks.pop(device, None)
+
     def put_device(self, name: str, device: Device | None) -> None:
         """What people keep about a device. An agent's group is that of the device with its name."""
         if device is None or not device.group:
@@ -75,8 +85,8 @@ class Fleet:
             self.groups[name] = device.group
 
     def alert_opened(self, device: str, at_us: int) -> None:
-        """An alert of a device was opened or opened again."""
-        times = self._opened.setdefault(device, [])
+        """An alert of a device was opened or opened again: it counts for the agent that speaks for the device."""
+        times = self._opened.setdefault(self._speaks.get(device, device), [])
         times.append(at_us)
         if times[-1] - times[0] > ALERTS_KEPT_US:
             del times[: bisect_left(times, times[-1] - ALERTS_KEPT_US)]

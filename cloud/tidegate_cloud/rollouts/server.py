@@ -178,7 +178,10 @@ def put_record(controller: Controller, message: Message) -> Progress | None:
         return progress
     elif topic == ROLLOUTS.name:
         controller.put_rollout(name, value or b"")
-    elif (agent := agent_of(key)) is not None:  # others are a device's own record, not an agent's
+    elif (agent := agent_of(key)) is None:  # a device's own record, not an agent's
+        if topic == REPORTED.name:
+            fleet.put_claim(name, value)
+    else:
         put = fleet.put_desired if topic == DESIRED.name else fleet.put_reported
         put(agent, value, message.timestamp()[1] * 1000)
     return None

@@ -54,6 +54,8 @@ class Memory:
         self.tuf = self.folder / "tuf"
         self._store = self.folder / "store"
         self._store.mkdir(parents=True, exist_ok=True)
+        for each in (self.folder, data_dir):
+            durable.sync(each)
         self._path = self.folder / "state.json"
         self.record = Record()
         try:
@@ -111,6 +113,9 @@ class Memory:
             link = folder / name
             link.unlink(missing_ok=True)
             link.symlink_to(Path("..") / ".." / "store" / sha256)
+        # A configuration that names files here may be kept as the last good one from now on.
+        for each in (folder, folder.parent, self.folder):
+            durable.sync(each)
         return folder
 
     def forget(self, keep_numbers: Iterable[int], keep: Iterable[str]) -> None:

@@ -217,12 +217,20 @@ class Updates:
         have = await asyncio.to_thread(self._memory.part, sha256)
         # A fetch that was cut off goes on after its last whole chunk.
         begin = have // CHUNK if have % CHUNK == 0 else 0
-        if begin * CHUNK != have:
-            await asyncio.to_thread(self._memory.drop_part, sha256)
-        for number in range(begin, len(places)):
-            chunk = await self._line.chunk(sha256, number, places[number])
-            await asyncio.to_thread(self._memory.append, sha256, chunk)
-        await asyncio.to_thread(self._memory.finish, sha256, file.length)
+        while True:
+            if begin == 0:
+                await asyncio.to_thread(self._memory.drop_part, sha256)
+            for number in range(begin, len(places)):
+                chunk = await self._line.chunk(sha256, number, places[number])
+                await asyncio.to_thread(self._memory.append, sha256, chunk)
+            try:
+                await asyncio.to_thread(self._memory.finish, sha256, file.length)
+            except BadInput:
+                if begin == 0:
+                    raise
+                begin = 0  # what was here already is not what was fetched: a power cut leaves such
+            else:
+                return
 
     async def _switch(self, answer: Answer, layer: File, text: str) -> None:
         origin = f"over the air, {answer.number}"
@@ -269,7 +277,9 @@ class Updates:
     async def _report(self, *, want: bool = False) -> None:
         record, status, well = self._memory.record, self._reload.status, self._wellness()
         now_us = self._clock.wall_us()
-        clock: Any = "estimated" if is_set(now_us) else "unknown"
+        clock: Any = "unknown"
+        if is_set(now_us):
+            clock = "synchronised" if self._clock.is_synchronised() else "estimated"
         said = Reported(
             agent=self._agent, number=record.number, state=record.state, running=record.running, config=status.digest,
             since_us=record.since_us, heard_us=now_us, healthy=well.healthy, trouble=well.trouble, why=record.why,
