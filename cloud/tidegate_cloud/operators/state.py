@@ -32,6 +32,7 @@ class Table:
     """Rows of one layout, found by (device number, item number). All arrays are shared with kernels.
 
     data   structured [capacity]
+    raw    uint8 [capacity, size of a row], the same memory: numpy copies structured rows field by field
     item   int32 [capacity], number of the item (`names.number_of`)
     after  int32 [capacity], next row of the same device, -1 = last
     head   int32 [devices], first row of a device, -1 = none
@@ -43,6 +44,7 @@ class Table:
             raise Misuse(f"{dtype} is not a fixed layout")
         self.dtype = dtype
         self.data: npt.NDArray[Any] = np.zeros(0, dtype)
+        self.raw: npt.NDArray[np.uint8] = np.zeros((0, dtype.itemsize), np.uint8)
         self.item: npt.NDArray[np.int32] = np.zeros(0, np.int32)
         self.after: npt.NDArray[np.int32] = np.zeros(0, np.int32)
         self.head: npt.NDArray[np.int32] = np.full(_FIRST, -1, np.int32)
@@ -56,7 +58,8 @@ class Table:
         old = len(self.data)
         new = max(_FIRST, 2 * old, old + rows)
         # np.resize would repeat the content; new rows must be zero.
-        self.data = np.concatenate([self.data, np.zeros(new - old, self.dtype)])
+        self.raw = np.concatenate([self.raw, np.zeros((new - old, self.dtype.itemsize), np.uint8)])
+        self.data = self.raw.reshape(-1).view(self.dtype)
         self.item = np.concatenate([self.item, np.zeros(new - old, np.int32)])
         self.after = np.concatenate([self.after, np.full(new - old, -1, np.int32)])
         left = self.free[: self.top[0]]
@@ -78,7 +81,7 @@ class Table:
         self.reserve(1)
         self.top[0] -= 1
         row = int(self.free[self.top[0]])
-        self.data[row] = np.zeros((), self.dtype)
+        self.raw[row] = 0
         self.item[row] = item
         self.after[row] = self.head[device]
         self.head[device] = row
@@ -126,10 +129,10 @@ class Table:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """What devices remembered at one moment; per table their rows, items, and the end of each device's rows."""
+    """What devices remembered at one moment; per table their rows' bytes, items, and the end of each device's rows."""
 
     devices: dict[str, int]
-    tables: list[tuple[npt.NDArray[Any], npt.NDArray[np.int32], npt.NDArray[np.int64]]]
+    tables: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32], npt.NDArray[np.int64]]]
 
 
 class StateRows:
@@ -199,7 +202,7 @@ class StateRows:
         parts = []
         for table in self.tables.values():
             rows, counts = table.rows_of(numbers)
-            parts.append((table.data[rows], table.item[rows], np.cumsum(counts, dtype=np.int64)))
+            parts.append((table.raw[rows], table.item[rows], np.cumsum(counts, dtype=np.int64)))
         return Snapshot({device: i for i, device in enumerate(wanted)}, parts)
 
     def restore(self, snapshot: Snapshot, devices: Iterable[str] | None = None) -> None:
@@ -211,7 +214,7 @@ class StateRows:
                 # Reversed, since `add` puts a row in front: the list keeps its order.
                 for k in range(int(ends[i]) - 1, (int(ends[i - 1]) if i else 0) - 1, -1):
                     row = table.add(self._number(device), int(items[k]))
-                    table.data[row] = data[k]
+                    table.raw[row] = data[k]
 
     def to_bytes(self, device: str) -> bytes:
         """All that is remembered about a device; b"" for nothing."""
@@ -248,10 +251,10 @@ class StateRows:
                     place += _LENGTH.size
                     name = data[place : place + length].decode()
                     place += length
-                    values = np.frombuffer(data, table.dtype, 1, place)
+                    values = np.frombuffer(data, np.uint8, table.dtype.itemsize, place)
                     place += table.dtype.itemsize
                     row = table.add(number, names.number_of(name))
-                    table.data[row] = values[0]
+                    table.raw[row] = values
         except (struct.error, ValueError) as error:
             self.forget(device)
             raise BadInput(f"the rows are damaged at byte {place}: {error}", where=where) from None
