@@ -5,8 +5,7 @@ worked off: between the moment that a tenth of it is committed and the last.
 
 messages/256, readings/1024  32 and 128 scans of 8 channels in a frame. The peer is quixstreams, exactly once, with the
                 same decoder and operators (benchmarks/peers/quix_engine.py), pinned alike; it is installed into
-                ~/.cache/tidegate/bench-quixstreams on first use.
-engine-only/256 without operators: consuming, decoding, admission, commits
+                ~/.cache/tidegate/bench-quixstreams, or where TIDEGATE_QUIXSTREAMS says, on first use
 latency/half-load  from append of a frame to the event at a reader of committed records, while frames come at half of
                 the rate of messages/256
 checkpoint      bytes of state rows written for each byte of input, while messages/256 was worked off
@@ -46,7 +45,7 @@ from tests.support.wait import until
 _DEVICES = 10_000
 _MANY = 30_000
 _PEER = "quixstreams exactly-once"
-_VENV = Path.home() / ".cache" / "tidegate" / "bench-quixstreams"
+_VENV = Path(os.environ.get("TIDEGATE_QUIXSTREAMS", Path.home() / ".cache" / "tidegate" / "bench-quixstreams"))
 _CORE = {0}
 _PARTS = [Part(FRAMES.name, partition) for partition in range(DEVICE_PARTITIONS)]
 
@@ -60,7 +59,7 @@ def measure(quick: bool) -> list[Row]:
         kafka = KafkaNode(directory / "kafka").start()  # inherits where we run
         stack.callback(kafka.kill)
         bench = _Bench(kafka, directory)
-        count = 40_000 if quick else 400_000
+        count = 40_000 if quick else 200_000
         rows = []
         small = bench.work_off(count, 32)
         peer = None if quick else bench.peer(count // 10, 32)

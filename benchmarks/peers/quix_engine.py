@@ -1,7 +1,7 @@
 """The peer of bench_engine: quixstreams, exactly once, with the same decoder and the same operators.
 
 Run in a virtual environment of its own (its client library is older than ours), with ours behind it on the path. Each
-message is decoded and run through geofence and deviation by itself, as a stream processor of records does; the rows of
+message is decoded and run through all operators by itself, as a stream processor of records does; the rows of
 the operators stay in memory, which spares it what checkpoints cost.
 
     python quix_engine.py BOOTSTRAP GROUP

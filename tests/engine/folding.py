@@ -48,8 +48,9 @@ class Fold:
                 found.append((i, float(row["count"]), float(word % 1000)))
         k = len(found)
         nan = np.full(k, np.nan)
+        subjects = (block.schema.channels[0].name,)
         return EventColumns(
-            ("folded",), (self.name,), np.array([f[0] for f in found], np.int32), np.zeros(k, np.uint8),
+            ("folded",), subjects, np.array([f[0] for f in found], np.int32), np.zeros(k, np.uint8),
             np.full(k, INSTANT, np.uint8), np.zeros(k, np.int32), block.ts_us[[f[0] for f in found]],
             np.array([f[1] for f in found]), np.array([f[2] for f in found]), nan, nan, [""] * k, [{}] * k,
         )  # fmt: skip

@@ -79,7 +79,11 @@ def test_partitions_move_between_instances(fresh_kafka: KafkaNode, tmp_path: Pat
         # Frames and waiting frames of 24 partitions, shared evenly.
         until(lambda: shares(made) == [24, 24], what="both to have half of the partitions")
         made.drive(4)
-        assert first.stop() == 0
+        more = [made.start("3"), made.start("4")]
+        until(lambda: shares(made) == [12] * 4, what="four to have a quarter each")
+        made.drive(4)
+        made.assert_as_undisturbed()
+        assert [processor.stop() for processor in (first, *more)] == [0] * 3
         made.drive(2)
         made.assert_as_undisturbed()
         # A third that takes the second one's name by mistake: one of the two goes, and says why.

@@ -82,6 +82,7 @@ def test_killed_twenty_times(fresh_kafka: KafkaNode, tmp_path: Path) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(3600)
 def test_killed_a_hundred_times(fresh_kafka: KafkaNode, tmp_path: Path) -> None:
     kill_often(fresh_kafka, tmp_path, 100)
 
