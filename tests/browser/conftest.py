@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,6 +33,7 @@ STEP_S = 2
 _CHROMIUM = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 
 _START_S = 500
+_PICTURES = Path(__file__).parents[2] / "docs" / "img"
 
 expect.set_options(timeout=20_000)
 
@@ -191,3 +193,62 @@ def watch(page: Page) -> list[str]:
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda message: problems.append(message.text) if "Content Security" in message.text else None)
     return problems
+
+
+DESK = {"width": 1440, "height": 900}
+PHONE = {"width": 390, "height": 844}
+LOOKS = [("light", DESK), ("dark", DESK), ("light", PHONE), ("dark", PHONE)]
+Screens = Callable[[str, dict[str, int]], Page]
+
+
+@pytest.fixture
+def screens(browser: Browser, stack: Stack) -> Iterator[Screens]:
+    """Pages on a screen of some size, in some theme."""
+    contexts = []
+
+    def make(theme: str, size: dict[str, int]) -> Page:
+        context = browser.new_context(
+            base_url=stack.url, viewport=size, color_scheme=theme, reduced_motion="reduce", has_touch=size is PHONE
+        )
+        context.add_cookies(stack.cookies)
+        contexts.append(context)
+        return context.new_page()
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+def open_page(page: Page, address: str) -> None:
+    page.goto(address)
+    expect(page.get_by_role("status").filter(has_text="Live")).to_be_visible()
+
+
+def serious(page: Page) -> list[tuple[str, str]]:
+    """What axe finds that is serious or worse: the rule, and where."""
+    page.evaluate((assets.NODE_MODULES / "axe-core" / "axe.min.js").read_text("utf-8"))
+    found = page.evaluate("axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice']})")
+    return [
+        (rule["id"], rule["nodes"][0]["html"][:200])
+        for rule in found["violations"]
+        if rule["impact"] in ("serious", "critical")
+    ]
+
+
+def fits_a_phone(page: Page) -> None:
+    """Nothing is cut off at the side, and what is pressed is large enough for a thumb."""
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= PHONE["width"], f"{page.url} is {wide} px wide"
+    for button in page.get_by_role("main").locator(".btn:visible").all():
+        box = button.bounding_box()
+        assert box is not None
+        assert box["height"] >= 44, f"{page.url}: {button.text_content()} is {box['height']} px high"
+
+
+def keep(page: Page, name: str) -> None:
+    """Take a picture; it is kept for the docs where TIDEGATE_SCREENSHOTS=1."""
+    shot = page.screenshot()
+    assert shot.startswith(b"\x89PNG")
+    if os.environ.get("TIDEGATE_SCREENSHOTS") == "1":
+        _PICTURES.mkdir(parents=True, exist_ok=True)
+        (_PICTURES / f"{name}.png").write_bytes(shot)

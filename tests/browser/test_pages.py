@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
-from tidegate_cloud.console import assets
+from playwright.sync_api import Page, expect
 
 from tests.browser import town
-from tests.browser.conftest import Stack, watch
+from tests.browser.conftest import DESK, PHONE, Screens, Stack, fits_a_phone, keep, open_page, serious, watch
 from tests.browser.test_alerts import alert_of, row, select_by_keyboard, state_is
-
-_PICTURES = Path(__file__).parents[2] / "docs" / "img"
-_DESK = {"width": 1440, "height": 900}
-_PHONE = {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="module")
@@ -29,65 +20,27 @@ def alerting(stack: Stack) -> str:
     return alert_of(stack, "TRK-stands")
 
 
-@pytest.fixture
-def screens(browser: Browser, stack: Stack) -> Iterator[Any]:
-    """Pages on a screen of some size, in some theme."""
-    contexts = []
-
-    def make(theme: str, size: dict[str, int]) -> Page:
-        context = browser.new_context(
-            base_url=stack.url, viewport=size, color_scheme=theme, reduced_motion="reduce", has_touch=size is _PHONE
-        )
-        context.add_cookies(stack.cookies)
-        contexts.append(context)
-        return context.new_page()
-
-    yield make
-    for context in contexts:
-        context.close()
-
-
-def open_page(page: Page, address: str) -> None:
-    page.goto(address)
-    expect(page.get_by_role("status").filter(has_text="Live")).to_be_visible()
-
-
-@pytest.mark.parametrize("size", [_DESK, _PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_serious(screens: Any, alerting: str, theme: str, size: dict[str, int]) -> None:
-    axe = (assets.NODE_MODULES / "axe-core" / "axe.min.js").read_text("utf-8")
+def test_axe_finds_nothing_serious(screens: Screens, alerting: str, theme: str, size: dict[str, int]) -> None:
     page = screens(theme, size)
-    for address in ("/", "/alerts", f"/alerts/{alerting}", "/devices", "/devices/van-001", "/pipeline"):
+    for address in ("/", "/alerts", f"/alerts/{alerting}", "/devices", "/devices/van-001", "/pipeline", "/rollouts"):
         open_page(page, address)
         expect(page.get_by_role("main")).not_to_contain_text("Loading")
-        page.evaluate(axe)
-        found = page.evaluate(
-            "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice']})"
-        )
-        serious = [
-            (rule["id"], rule["nodes"][0]["html"][:200])
-            for rule in found["violations"]
-            if rule["impact"] in ("serious", "critical")
-        ]
-        assert not serious, f"{address}: {serious}"
+        assert serious(page) == [], address
 
 
-def test_on_a_phone_nothing_is_cut_off_and_targets_are_large(screens: Any, alerting: str) -> None:
-    page = screens("dark", _PHONE)
+def test_on_a_phone_nothing_is_cut_off_and_targets_are_large(screens: Screens, alerting: str) -> None:
+    page = screens("dark", PHONE)
     for address in ("/", "/alerts", f"/alerts/{alerting}", "/devices", "/devices/van-001", "/pipeline"):
         open_page(page, address)
-        wide = page.evaluate("document.documentElement.scrollWidth")
-        assert wide <= _PHONE["width"], f"{address} is {wide} px wide"
-        for button in page.get_by_role("main").locator(".btn:visible").all():
-            box = button.bounding_box()
-            assert box is not None
-            assert box["height"] >= 44, f"{address}: {button.text_content()} is {box['height']} px high"
+        fits_a_phone(page)
     page.goto(f"/alerts/{alerting}")
     expect(page.locator(".bottom").get_by_role("button").first).to_be_in_viewport()
 
 
-def test_what_is_not_there_is_said_so(screens: Any, stack: Stack) -> None:
-    page = screens("light", _DESK)
+def test_what_is_not_there_is_said_so(screens: Screens, stack: Stack) -> None:
+    page = screens("light", DESK)
     for address, words in (
         ("/devices/bus.7", "bus.7 has never reported"),
         ("/alerts/00000000000000000000000000000000", "There is no such alert"),
@@ -97,8 +50,8 @@ def test_what_is_not_there_is_said_so(screens: Any, stack: Stack) -> None:
         expect(page.get_by_role("main")).to_contain_text(words)
 
 
-def test_the_theme_follows_the_system_and_the_reader(screens: Any, alerting: str) -> None:
-    page = screens("dark", _DESK)
+def test_the_theme_follows_the_system_and_the_reader(screens: Screens, alerting: str) -> None:
+    page = screens("dark", DESK)
     open_page(page, "/")
     background = "getComputedStyle(document.querySelector('.top')).backgroundColor"
     assert page.evaluate(background) == "rgb(16, 24, 31)"
@@ -108,8 +61,8 @@ def test_the_theme_follows_the_system_and_the_reader(screens: Any, alerting: str
     assert page.evaluate(background) == "rgb(255, 255, 255)"
 
 
-def test_the_map_draws_and_no_cluster_hides_who_alerts(screens: Any, stack: Stack, alerting: str) -> None:
-    page = screens("light", _DESK)
+def test_the_map_draws_and_no_cluster_hides_who_alerts(screens: Screens, stack: Stack, alerting: str) -> None:
+    page = screens("light", DESK)
     problems = watch(page)
     open_page(page, "/")
     expect(page.locator(".legend")).to_contain_text(re.compile(r"\d+ OK"))
@@ -122,8 +75,8 @@ def test_the_map_draws_and_no_cluster_hides_who_alerts(screens: Any, stack: Stac
     assert not problems, problems
 
 
-def test_nothing_is_fetched_from_elsewhere(screens: Any, stack: Stack, alerting: str) -> None:
-    page = screens("light", _DESK)
+def test_nothing_is_fetched_from_elsewhere(screens: Screens, stack: Stack, alerting: str) -> None:
+    page = screens("light", DESK)
     elsewhere: list[str] = []
     page.on("request", lambda r: None if r.url.startswith((stack.url, "blob:", "data:")) else elsewhere.append(r.url))
     for address in ("/", f"/alerts/{alerting}", "/devices/van-001"):
@@ -131,7 +84,7 @@ def test_nothing_is_fetched_from_elsewhere(screens: Any, stack: Stack, alerting:
     assert not elsewhere, elsewhere
 
 
-def test_pictures_for_the_docs(screens: Any, stack: Stack) -> None:
+def test_pictures_for_the_docs(screens: Screens, stack: Stack) -> None:
     """The map with an open alert, and the same alert acknowledged. Kept where TIDEGATE_SCREENSHOTS=1."""
     for alert in stack.http.get("/api/v1/alerts").json()["alerts"]:
         if alert["state"] != "resolved":  # what other tests left behind
@@ -143,18 +96,18 @@ def test_pictures_for_the_docs(screens: Any, stack: Stack) -> None:
     stack.visit("TRK-118", town.YARD_AT, start_m=town.crossing(13, 3))
     for device in ("EXC-22", "RF-2107", "TRK-118"):
         alert_of(stack, device, state_is("open"))
-    page = screens("light", _DESK)
+    page = screens("light", DESK)
     open_page(page, "/")
     expect(row(page, "TRK-118")).to_be_visible()
     select_by_keyboard(page, "TRK-118")
     expect(row(page, "TRK-118").get_by_role("button", name="Acknowledge")).to_be_visible()
-    picture(page, "map-open-alert.png")
+    picture(page, "map-open-alert")
     page.keyboard.press("a")
     expect(row(page, "TRK-118")).to_have_attribute("data-state", "acknowledged")
     alert_of(stack, "TRK-118", state_is("acknowledged"))
     expect(row(page, "TRK-118")).not_to_contain_text("sending")
     row(page, "TRK-118").click()
-    picture(page, "map-acknowledged-alert.png")
+    picture(page, "map-acknowledged-alert")
 
 
 def command(stack: Stack, alert: str, action: str) -> None:
@@ -166,8 +119,4 @@ def picture(page: Page, name: str) -> None:
     expect(page.locator(".mapwrap > .mapbox")).to_have_attribute("data-alerts", re.compile("^[1-9]"))
     expect(page.locator(".mapwrap > .mapbox")).to_have_attribute("data-roads", re.compile(r"^\d{4,}"))
     expect(page.locator(".mapwrap > .mapbox")).to_have_attribute("data-trail", re.compile(r"^\d{2,}"))
-    shot = page.screenshot()
-    assert shot.startswith(b"\x89PNG")
-    if os.environ.get("TIDEGATE_SCREENSHOTS") == "1":
-        _PICTURES.mkdir(parents=True, exist_ok=True)
-        (_PICTURES / name).write_bytes(shot)
+    keep(page, name)

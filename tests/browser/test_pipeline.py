@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 from tidegate_protocols.topics import FRAMES
 
-from tests.browser.conftest import Stack
-from tests.browser.test_pages import _DESK, _PHONE, open_page, screens  # noqa: F401 (a fixture)
+from tests.browser.conftest import DESK, PHONE, Screens, Stack, keep, open_page
 from tests.support.kafka import produce
-
-_PICTURES = Path(__file__).parents[2] / "docs" / "img"
 
 
 def stage(page: Page, name: str) -> Locator:
@@ -61,13 +55,11 @@ def test_without_an_answer_the_figures_stay_and_are_called_old(page: Page) -> No
 
 @pytest.mark.parametrize(
     ("name", "theme", "size"),
-    [("light", "light", _DESK), ("dark", "dark", _DESK), ("phone", "light", _PHONE)],
+    [("light", "light", DESK), ("dark", "dark", DESK), ("phone", "light", PHONE)],
     ids=["light", "dark", "phone"],
 )
-def test_picture(screens: Any, name: str, theme: str, size: dict[str, int]) -> None:  # noqa: F811
+def test_picture(screens: Screens, name: str, theme: str, size: dict[str, int]) -> None:
     page = screens(theme, size)
     open_page(page, "/pipeline")
     expect(fact(page, "processor", "Frames in")).to_have_text(re.compile(r"\d.*/s"))
-    shot = page.screenshot()
-    if os.environ.get("TIDEGATE_SCREENSHOTS") == "1":
-        (_PICTURES / f"pipeline-{name}.png").write_bytes(shot)
+    keep(page, f"pipeline-{name}")

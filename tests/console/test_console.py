@@ -407,6 +407,29 @@ def test_fences_and_rules_are_edited_with_versions_and_what_is_wrong_is_said_by_
         assert console.http.put("/api/v1/fences/bad", json=odd).status_code == 422
     assert console.http.put("/api/v1/fences/quay-4", json=feature, headers={"if-match": "x"}).status_code == 422
 
+    twisted = feature | {"geometry": {"type": "Polygon", "coordinates": [bow]}}
+    offered = console.http.post("/api/v1/fences/repair", json=twisted).json()
+    assert offered["words"] == "2 polygons of 6 corners"
+    assert console.http.post("/api/v1/fences/check", json=offered["feature"]).status_code == 200
+    assert console.http.post("/api/v1/fences/repair", json=feature).json() == {
+        "feature": {"id": "new"} | feature,
+        "words": "",
+    }
+    flat = feature | {"geometry": {"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [2, 2], [0, 0]]]}}
+    for odd in (flat, feature | {"properties": [1]}, twisted | {"properties": {"radius_m": "wide"}}):
+        assert console.http.post("/api/v1/fences/repair", json=odd).status_code == 422
+
+    answer = console.http.put("/api/v1/fences/quay-4", params={"why": "the quay is longer"}, json=feature)
+    assert answer.json()["properties"]["version"] == 3
+
+    def versions() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = console.get("/api/v1/fences/quay-4/versions")
+        return found
+
+    until(lambda: versions()[0]["why"] == "the quay is longer", what="the audit log to say why")
+    assert [(each["version"], each["who"]) for each in versions()] == [(3, "ines"), (2, "ines"), (1, "ines")]
+    assert versions()[-1]["feature"]["geometry"] == area
+
     rule = {"name": "Cold chain", "channel": "cargo", "high": 7.0, "severity": "critical"}
     assert console.http.put("/api/v1/rules/cold", json=rule).json()["version"] == 1
     assert console.http.put("/api/v1/rules/cold", json=rule | {"high": "hot"}).status_code == 422
@@ -417,6 +440,32 @@ def test_fences_and_rules_are_edited_with_versions_and_what_is_wrong_is_said_by_
     for path in ("fences/quay-4", "rules/cold", "devices/TRK-9"):
         assert console.http.delete(f"/api/v1/{path}").status_code == 204
         assert console.http.delete(f"/api/v1/{path}").status_code == 404
+
+
+def test_a_group_is_acted_on_as_one_and_so_are_its_alerts(stage: Stage):
+    console = stage.one
+    devices = [f"barge-{n}" for n in range(6)]
+    find(stage.kafka, *(an_event("entered", 1, device=device) for device in devices))
+
+    def grouped() -> dict[str, Any] | None:
+        alerts = console.alerts(*devices)
+        names = {alert["group"] for alert in alerts}
+        if len(alerts) < len(devices) or len(names) != 1 or "" in names:
+            return None
+        groups: list[dict[str, Any]] = console.get("/api/v1/groups")
+        return next((group for group in groups if group["id"] in names), None)
+
+    group = until(grouped, 60, "one group of all six")
+    body = {"action": "acknowledge", "id": "g1", "seen_version": group["version"]}
+    answer = console.http.post(f"/api/v1/groups/{group['id']}/commands", json=body)
+    assert (answer.status_code, answer.json()) == (202, {"id": "g1"})
+    until(
+        lambda: all((a["state"], a["who"]) == ("acknowledged", "Ines") for a in console.alerts(*devices)), 60,
+        "each of its alerts to be had",
+    )  # fmt: skip
+    assert console.http.post("/api/v1/groups/none/commands", json=body).status_code == 404
+    no_time = {"action": "snooze", "id": "g2"}
+    assert console.http.post(f"/api/v1/groups/{group['id']}/commands", json=no_time).status_code == 422
 
 
 def test_when_the_topic_was_made_anew_pages_are_told_to_reload_and_see_what_is_there_now(stage: Stage):

@@ -47,7 +47,10 @@ def flat(feature: Any, where: str) -> dict[str, Any]:
     """A GeoJSON Feature as the fields of a Fence."""
     if not isinstance(feature, dict) or feature.get("type") != "Feature":
         raise BadInput("not a GeoJSON Feature", where=where, hint="a Feature or a FeatureCollection is expected")
-    fields = dict(feature.get("properties") or {})
+    properties = feature.get("properties") or {}
+    if not isinstance(properties, dict):
+        raise BadInput("its properties are not an object", where=where)
+    fields = dict(properties)
     name = feature.get("id", fields.get("id"))
     if name is None:
         raise BadInput("a fence needs an id", where=where)

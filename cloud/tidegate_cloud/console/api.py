@@ -9,7 +9,7 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from tidegate_protocols.alerts import Alert, AlertState, Command, Group, Notification, Severity
 from tidegate_protocols.errors import BadInput
 from tidegate_protocols.events import Event
@@ -20,7 +20,7 @@ from .listing import Filter
 from .past import Unanswered
 from .pipeline import PipelineView
 from .security.gate import NOBODY, identity
-from .service import ConsoleService
+from .service import Console, ConsoleService
 from .views import (
     Accepted,
     AlertDetail,
@@ -56,7 +56,7 @@ def _json(body: bytes) -> Response[bytes]:
 
 
 @get("/snapshot", opt=READ, responses={200: ResponseSpec(Snapshot)}, sync_to_thread=False)
-def snapshot(console: ConsoleService) -> Response[bytes]:
+def snapshot(console: Console) -> Response[bytes]:
     """Everything that a page needs to begin, and where the stream goes on.
 
     Of the alerts that are not resolved the last 2,000 that changed are here, of the resolved ones the last 500;
@@ -77,6 +77,7 @@ def snapshot(console: ConsoleService) -> Response[bytes]:
                 "fences": msgspec.Raw(picture.fences),
                 "rules": picture.rules,
                 "groups": msgspec.Raw(picture.groups),
+                "rollouts": msgspec.Raw(picture.rollouts),
                 "health": console.health(),
             }
         )
@@ -84,7 +85,7 @@ def snapshot(console: ConsoleService) -> Response[bytes]:
 
 
 @get("/devices", opt=READ, responses={200: ResponseSpec(list[DeviceView])}, sync_to_thread=False)
-def devices(console: ConsoleService) -> Response[bytes]:
+def devices(console: Console) -> Response[bytes]:
     """Every device as it was last heard."""
     return _json(console.picture.devices())
 
@@ -95,7 +96,7 @@ def devices(console: ConsoleService) -> Response[bytes]:
     responses={200: ResponseSpec(DeviceView), 404: _PROBLEMS[404]},
     sync_to_thread=False,
 )
-def device_by_id(console: ConsoleService, device: str) -> Response[bytes]:
+def device_by_id(console: Console, device: FromPath[str]) -> Response[bytes]:
     """One device as it was last heard."""
     found = console.picture.device(device)
     if found is None:
@@ -105,12 +106,12 @@ def device_by_id(console: ConsoleService, device: str) -> Response[bytes]:
 
 @get("/devices/{device:str}/series", opt=READ, responses={404: _PROBLEMS[404], 422: _PROBLEMS[422]})
 async def series(
-    console: ConsoleService,
-    device: str,
-    channel: str,
-    from_us: Time | None = None,
-    to_us: Time | None = None,
-    max_points: Annotated[int, Parameter(ge=10, le=20_000)] = 2_000,
+    console: Console,
+    device: FromPath[str],
+    channel: FromQuery[str],
+    from_us: FromQuery[Time | None] = None,
+    to_us: FromQuery[Time | None] = None,
+    max_points: Annotated[int, QueryParameter(ge=10, le=20_000)] = 2_000,
 ) -> SeriesView:
     """A channel over time: from memory as far as that reaches (`since_us`), else from the history service.
 
@@ -145,7 +146,7 @@ async def series(
 
 
 @get("/devices/{device:str}/channels", opt=READ, responses={503: _PROBLEMS[503]})
-async def channels(console: ConsoleService, device: str) -> list[ChannelView]:
+async def channels(console: Console, device: FromPath[str]) -> list[ChannelView]:
     """Channels of which the history service keeps anything."""
     try:
         return [ChannelView(each.name, each.unit) for each in await console.past.channels(device)]
@@ -155,11 +156,11 @@ async def channels(console: ConsoleService, device: str) -> list[ChannelView]:
 
 @get("/events", opt=READ, responses={503: _PROBLEMS[503]})
 async def events(
-    console: ConsoleService,
-    device: str = "",
-    from_us: Time | None = None,
-    to_us: Time | None = None,
-    limit: Annotated[int, Parameter(ge=1, le=5000)] = 200,
+    console: Console,
+    device: FromQuery[str] = "",
+    from_us: FromQuery[Time | None] = None,
+    to_us: FromQuery[Time | None] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=5000)] = 200,
 ) -> list[Event]:
     """The newest events of a device, or of all, the newest first; from the history service. Default: the last day."""
     now_us = console.clock.now_us()
@@ -173,18 +174,18 @@ async def events(
 
 @get("/alerts", opt=READ, responses={422: _PROBLEMS[422]}, sync_to_thread=False)
 def alerts(
-    console: ConsoleService,
-    alert_state: Annotated[list[AlertState] | None, Parameter(query="state")] = None,
-    severity: list[Severity] | None = None,
-    device: str = "",
-    rule: str = "",
-    kind: str = "",
-    group: str = "",
-    text: Annotated[str, Parameter(query="q", max_length=200)] = "",
-    since_us: Time | None = None,
-    until_us: Time | None = None,
-    limit: Annotated[int, Parameter(ge=1, le=1000)] = 200,
-    after: Annotated[str, Parameter(max_length=100)] = "",
+    console: Console,
+    alert_state: Annotated[list[AlertState] | None, QueryParameter(name="state")] = None,
+    severity: FromQuery[list[Severity] | None] = None,
+    device: FromQuery[str] = "",
+    rule: FromQuery[str] = "",
+    kind: FromQuery[str] = "",
+    group: FromQuery[str] = "",
+    text: Annotated[str, QueryParameter(name="q", max_length=200)] = "",
+    since_us: FromQuery[Time | None] = None,
+    until_us: FromQuery[Time | None] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 200,
+    after: Annotated[str, QueryParameter(max_length=100)] = "",
 ) -> AlertPage:
     """Alerts, the last changed first, a page at a time.
 
@@ -202,7 +203,7 @@ def alerts(
 
 
 @get("/alerts/{alert:str}", opt=READ, responses={404: _PROBLEMS[404]}, sync_to_thread=False)
-def alert_by_id(console: ConsoleService, alert: str) -> AlertDetail:
+def alert_by_id(console: Console, alert: FromPath[str]) -> AlertDetail:
     """One alert with what happened to it, oldest first. The console remembers the log of the last 7 days."""
     found = _alert(console, alert)
     transitions, complete = console.picture.transitions(found)
@@ -210,17 +211,15 @@ def alert_by_id(console: ConsoleService, alert: str) -> AlertDetail:
 
 
 @post("/alerts/{alert:str}/commands", opt={"needs": "act"}, status_code=202, responses=_PROBLEMS)
-async def command(console: ConsoleService, request: Request[Any, Any, Any], alert: str, data: CommandBody) -> Accepted:
+async def command(
+    console: Console, request: Request[Any, Any, Any], alert: FromPath[str], data: JSONBody[CommandBody]
+) -> Accepted:
     """Ask something of an alert. Answered once Kafka has it for good.
 
     The alert engine decides: what became of it is on the stream, as `alert`, or as `refused` with the reason. Who asks
     is whoever is logged in. Asking again under the same `id` changes nothing.
     """
     found = _alert(console, alert)
-    who = identity(request.scope)
-    assert who is not None
-    if data.action == "snooze" and data.until_us is None:
-        raise HTTPException("until_us: a snooze needs the time until which it lasts", status_code=422)
     if (
         found.state == "resolved"
         and data.action in ("acknowledge", "resolve", "snooze")
@@ -228,9 +227,22 @@ async def command(console: ConsoleService, request: Request[Any, Any, Any], aler
     ):
         by = f" by {found.who}" if found.who else ""
         raise HTTPException(f"it is resolved{by} already", status_code=409)
+    await _ask(console, request, data, alert=alert, device=found.device)
+    return Accepted(data.id)
+
+
+async def _ask(
+    console: ConsoleService, request: Request[Any, Any, Any], data: CommandBody, *, alert: str, device: str,
+    group: str = "",
+) -> None:  # fmt: skip
+    """Put a command on Kafka, under the name of whoever asks."""
+    who = identity(request.scope)
+    assert who is not None
+    if data.action == "snooze" and data.until_us is None:
+        raise HTTPException("until_us: a snooze needs the time until which it lasts", status_code=422)
     asked = Command(
-        id=data.id, device=found.device, alert=alert, action=data.action, who=who.who, why=data.why,
-        until_us=data.until_us, seen_version=data.seen_version,
+        id=data.id, device=device, alert=alert, action=data.action, who=who.who, why=data.why,
+        until_us=data.until_us, seen_version=data.seen_version, group=group,
     )  # fmt: skip
     try:
         await asyncio.to_thread(console.commander.send, asked)
@@ -238,11 +250,23 @@ async def command(console: ConsoleService, request: Request[Any, Any, Any], aler
         raise HTTPException(
             f"Kafka did not take it ({error}); asking again under the same id is safe", status_code=503
         ) from None
+
+
+@post("/groups/{group:str}/commands", opt={"needs": "act"}, status_code=202, responses=_PROBLEMS)
+async def group_command(
+    console: Console, request: Request[Any, Any, Any], group: FromPath[str], data: JSONBody[CommandBody]
+) -> Accepted:
+    """Ask something of a group, and so of each of its alerts of which it can be asked. As for one alert."""
+    every = msgspec.json.decode(console.picture.groups, type=list[Group])
+    found = next((one for one in every if one.id == group), None)
+    if found is None:
+        raise NotFoundException(f"there is no group {group!r}; resolved ones are removed after 30 days")
+    await _ask(console, request, data, alert=group, device="", group=found.key)
     return Accepted(data.id)
 
 
 @get("/status", opt=READ, sync_to_thread=False)
-def status(console: ConsoleService) -> Status:
+def status(console: Console) -> Status:
     """The console about itself."""
     states = {state: sum(by.values()) for state, by in console.picture.alerts.counts().items()}
     return Status(
@@ -257,31 +281,31 @@ def status(console: ConsoleService) -> Status:
 
 
 @get("/groups", opt=READ, responses={200: ResponseSpec(list[Group])}, sync_to_thread=False)
-def groups(console: ConsoleService) -> Response[bytes]:
+def groups(console: Console) -> Response[bytes]:
     """Groups of alerts: all that are not resolved and the last 200 that are, the last changed first."""
     return _json(console.picture.groups)
 
 
 @get("/notifications", opt=READ, sync_to_thread=False)
 def notifications(
-    console: ConsoleService,
-    notice_state: Annotated[list[NoticeState] | None, Parameter(query="state")] = None,
-    alert: Annotated[str, Parameter(max_length=64)] = "",
-    limit: Annotated[int, Parameter(ge=1, le=1000)] = 200,
+    console: Console,
+    notice_state: Annotated[list[NoticeState] | None, QueryParameter(name="state")] = None,
+    alert: Annotated[str, QueryParameter(max_length=64)] = "",
+    limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 200,
 ) -> list[Notification]:
     """Messages to people and what became of them, of the last 5,000. What went wrong: `state=failed&state=retrying`."""
     return console.tail.notices.newest(frozenset(notice_state or ()), alert, limit)
 
 
 @get("/pipeline", opt=READ)
-async def pipeline(console: ConsoleService) -> PipelineView:
+async def pipeline(console: Console) -> PipelineView:
     """Each stage's rate, delay, lag and dead letters, as far as the console was told where to look."""
     stages = await console.scraper.stages(console.clock.monotonic())
     return PipelineView(console.clock.now_us(), stages, console.tail.topics())
 
 
 @get("/healthz", opt={"needs": NOBODY}, sync_to_thread=False)
-def healthz(console: ConsoleService) -> Response[Health]:
+def healthz(console: Console) -> Response[Health]:
     """200 while Kafka is being read, 503 when it is not."""
     health = console.health()
     return Response(health, status_code=200 if health.kafka == "up" else 503)
@@ -309,8 +333,8 @@ def problem(_request: Request[Any, Any, Any], error: HTTPException) -> Response[
 
 
 HANDLERS = (
-    snapshot, devices, device_by_id, series, channels, events, alerts, alert_by_id, command, groups, notifications,
-    pipeline, status,
+    snapshot, devices, device_by_id, series, channels, events, alerts, alert_by_id, command, groups, group_command,
+    notifications, pipeline, status,
 )  # fmt: skip
 
 

@@ -16,11 +16,12 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.params import FromPath
 from litestar.response import Redirect
 from litestar.routes import WebSocketRoute
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from . import api, editing, sockets
+from . import api, editing, rollout_routes, sockets
 from .graph import controller
 from .guard import Guard
 from .pages import Page, Pages, takes_gzip
@@ -49,14 +50,20 @@ STATIC = Path(__file__).resolve().parent / "static"
 def create_app(console: ConsoleService, *, names: Iterable[str] = (), static: Path = STATIC) -> ASGIApp:
     """The application of a console that has been started. `names`: hosts under which it is reached (`Guard`)."""
 
-    @asgi("/stream", opt=api.READ)
+    @asgi("/stream", opt=api.READ, copy_scope=False)
     async def stream(scope: Scope, receive: Receive, send: Send) -> None:
         await serve_stream(console.hub, scope, receive, send, console.while_good(scope))
 
     def provide() -> ConsoleService:
         return console
 
-    handlers = [*api.HANDLERS, *security_routes.HANDLERS, *editing.handlers(), *sockets.HANDLERS]
+    handlers = [
+        *api.HANDLERS,
+        *security_routes.HANDLERS,
+        *editing.handlers(),
+        *rollout_routes.HANDLERS,
+        *sockets.HANDLERS,
+    ]
     for handler in (*handlers, api.healthz):
         if isinstance(handler, HTTPRouteHandler):
             handler.responses = {**_REFUSALS, **(handler.responses or {})}
@@ -103,11 +110,13 @@ def _page_handler(static: Path) -> HTTPRouteHandler:
     pages = Pages(static)
 
     @get(["/", "/{path:path}"], opt={"needs": NOBODY}, include_in_schema=False)
-    async def page(request: Request[Any, Any, Any], path: str = "/") -> Response[Any]:
+    async def page(request: Request[Any, Any, Any], path: FromPath[str] = "/") -> Response[Any]:
         found = await asyncio.to_thread(pages.get, path)
         if found is None:
             # Ids of devices may hold dots, names of files do; nothing else here does.
-            is_file = "." in Path(path).name and not path.startswith(("/devices/", "/alerts/"))
+            is_file = "." in Path(path).name and not path.startswith(
+                ("/devices/", "/alerts/", "/fences/", "/rollouts/")
+            )
             if path.startswith(("/api/", "/schema")) or is_file:
                 raise NotFoundException(f"there is nothing at {path}")
             if path != "/login" and identity(request.scope) is None:

@@ -7,21 +7,24 @@ fields of its Avro schema. `If-Match: "VERSION"` guards against two people editi
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, delete, get, post, put
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, JSONBody, QueryParameter
+from msgspec import Struct
 from tidegate_protocols.errors import BadInput
 from tidegate_protocols.ids import check_device_id
 
 from tidegate_cloud.admin.registry import KINDS
+from tidegate_cloud.admin.repair import mended
 
 from .registry import EDITED, Changed, as_feature, check, fence_fields
-from .security.gate import identity
-from .service import ConsoleService
+from .security.gate import identity, note
+from .service import Console
 from .views import Problem
 from .writer import NotSaved
 
@@ -37,9 +40,26 @@ _PROBLEMS = {
 Ask = Request[Any, Any, Any]
 
 
+class Mended(Struct):
+    """A Feature with a valid shape, and what was made of it in words; "" where it was valid before."""
+
+    feature: dict[str, Any]
+    words: str
+
+
+class VersionView(Struct):
+    """A fence as it once was. `version` and `feature` are null where it was removed."""
+
+    version: int | None
+    at_us: int
+    who: str
+    why: str
+    feature: dict[str, Any] | None
+
+
 def handlers() -> list[HTTPRouteHandler]:
     """The routes of every kind."""
-    made = [check_fence]
+    made = [check_fence, repair_fence, fence_versions]
     for kind in EDITED:
         made += [_put(kind), _delete(kind)]
         if kind != "devices":  # which are listed with what was heard of them
@@ -48,7 +68,7 @@ def handlers() -> list[HTTPRouteHandler]:
 
 
 @post("/fences/check", opt=_READ, status_code=200, responses={422: _PROBLEMS[422]})
-async def check_fence(data: dict[str, Any]) -> dict[str, Any]:
+async def check_fence(data: JSONBody[dict[str, Any]]) -> dict[str, Any]:
     """Check a fence without keeping it; gives it back as it would be kept."""
     try:
         fields = fence_fields({"id": "new"} | data)
@@ -57,9 +77,37 @@ async def check_fence(data: dict[str, Any]) -> dict[str, Any]:
         raise _refused(error) from None
 
 
+@post("/fences/repair", opt=_READ, status_code=200, responses={422: _PROBLEMS[422]})
+async def repair_fence(data: JSONBody[dict[str, Any]]) -> Mended:
+    """Offer a valid shape for one that is not; nothing is kept. 422 where none can be made of it."""
+    try:
+        feature, words = await asyncio.to_thread(mended, {"id": "new"} | data, "fences")
+    except BadInput as error:
+        raise _refused(error) from None
+    return Mended(feature, words.partition(": repaired as ")[2])
+
+
+@get("/fences/{name:str}/versions", opt=_READ, sync_to_thread=False)
+def fence_versions(console: Console, name: FromPath[str]) -> list[VersionView]:
+    """The versions of a fence that Kafka still has, up to the last 50, the newest first; who made them and why, where
+    that is among the last 5,000 lines of the audit log.
+    """
+    by: dict[str, tuple[str, str]] = {}
+    for line in console.audit.newest():
+        version, _, why = line.detail.removeprefix("version ").partition(": ")
+        if line.action == f"PUT /api/v1/fences/{name}" and line.status == 200:
+            by.setdefault(version, (line.who, why))
+    found = []
+    for at_us, fence in console.registry.past("fences", name):
+        who, why = by.get(str(fence.version), ("", "")) if fence is not None else ("", "")
+        shown = None if fence is None else _shown("fences", fence)
+        found.append(VersionView(None if fence is None else fence.version, at_us, who, why, shown))
+    return found
+
+
 def _all(kind: str) -> HTTPRouteHandler:
     @get(f"/{kind}", opt=_READ, operation_id=f"list_{kind}", summary=f"All {kind}", sync_to_thread=False)
-    def listed(console: ConsoleService) -> dict[str, Any]:
+    def listed(console: Console) -> dict[str, Any]:
         records = console.registry.all(kind)
         if kind == "fences":
             return {"type": "FeatureCollection", "features": [_shown(kind, record) for record in records]}
@@ -72,7 +120,7 @@ def _one(kind: str) -> HTTPRouteHandler:
     path = f"/{kind}/{{name:str}}"
 
     @get(path, opt=_READ, operation_id=f"get_{kind}", responses={404: _PROBLEMS[404]}, sync_to_thread=False)
-    def one(console: ConsoleService, name: str) -> Response[dict[str, Any]]:
+    def one(console: Console, name: FromPath[str]) -> Response[dict[str, Any]]:
         record = console.registry.get(kind, name)
         if record is None:
             raise NotFoundException(f"there is no {name!r} among the {kind}")
@@ -85,7 +133,13 @@ def _put(kind: str) -> HTTPRouteHandler:
     path = f"/{kind}/{{name:str}}"
 
     @put(path, opt=_EDIT, operation_id=f"put_{kind}", responses=_PROBLEMS, status_code=200)
-    async def keep(console: ConsoleService, request: Ask, name: str, data: dict[str, Any]) -> Response[dict[str, Any]]:
+    async def keep(
+        console: Console,
+        request: Ask,
+        name: FromPath[str],
+        data: JSONBody[dict[str, Any]],
+        why: Annotated[str, QueryParameter(max_length=200)] = "",
+    ) -> Response[dict[str, Any]]:
         try:
             _check_name(kind, name)
             fields = fence_fields(data | {"id": name}) if kind == "fences" else dict(data)
@@ -93,6 +147,8 @@ def _put(kind: str) -> HTTPRouteHandler:
                 who = identity(request.scope)
                 fields[_WHO_FIELD] = who.who if who else ""
             record = await console.registry.put(kind, name, fields, _seen(request))
+            if hasattr(record, "version"):
+                note(request.scope, f"version {record.version}: {why}")
         except (BadInput, Changed, NotSaved) as error:
             raise _refused(error) from None
         return _answer(kind, record)
@@ -104,7 +160,7 @@ def _delete(kind: str) -> HTTPRouteHandler:
     path = f"/{kind}/{{name:str}}"
 
     @delete(path, opt=_EDIT, operation_id=f"delete_{kind}", responses=_PROBLEMS, status_code=204)
-    async def remove(console: ConsoleService, request: Ask, name: str) -> None:
+    async def remove(console: Console, request: Ask, name: FromPath[str]) -> None:
         try:
             found = await console.registry.remove(kind, name, _seen(request))
         except (BadInput, Changed, NotSaved) as error:

@@ -379,14 +379,14 @@ class Hub:
         events = []
         if seq < to_seq:
             positions, fences = self.picture.conflated(seq, brief)
-            groups = self.picture.groups_since(seq)
+            newest = {
+                "fences": fences, "groups": self.picture.groups_since(seq),
+                "rollouts": self.picture.rollouts_since(seq), "positions": positions,
+            }  # fmt: skip
+            sent = [(kind, data) for kind, data in newest.items() if data]
             # Only the last of these says that its reader has had all of them.
-            if fences:
-                events.append(Event("fences", fences, tokens.joined(head, seq if positions or groups else to_seq)))
-            if groups:
-                events.append(Event("groups", groups, tokens.joined(head, seq if positions else to_seq)))
-            if positions:
-                events.append(Event("positions", positions, tokens.joined(head, to_seq)))
+            events = [Event(kind, data, tokens.joined(head, seq)) for kind, data in sent]
+            events[-1:] = [event._replace(id=tokens.joined(head, to_seq)) for event in events[-1:]]
         if health < to_health and self._health is not None:
             events.append(self._health._replace(id=tokens.joined(head, to_seq)))
         return events

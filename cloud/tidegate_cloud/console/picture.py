@@ -59,6 +59,7 @@ class Delta:
     places: Places | None = None
     fences: bytes | None = None
     groups: bytes | None = None
+    rollouts: bytes | None = None
     rules: list[RuleView] | None = None
     newest_us: int = 0
 
@@ -71,6 +72,7 @@ class Delta:
             or self.gone
             or self.fences is not None
             or self.groups is not None
+            or self.rollouts is not None
             or self.rules is not None
         )
 
@@ -103,6 +105,7 @@ class Picture:
         self.process = process
         self._changes_max = changes_max
         self.rules: list[RuleView] = []
+        self.rollouts = b"[]"  # read apart from the rest
         self._begin(bytes(tokens.TOPIC_ID_SIZE))
 
     def _begin(self, topic_id: bytes) -> None:
@@ -116,7 +119,7 @@ class Picture:
         self._devices: OrderedDict[str, _Device] = OrderedDict()  # the last changed last
         self.fences = _EMPTY_FENCES
         self.groups = b"[]"
-        self._fences_seq = self._groups_seq = self.seq = 1
+        self._fences_seq = self._groups_seq = self._rollouts_seq = self.seq = 1
         self.positions = Positions()
         self.gone_slots: list[int] = []
 
@@ -127,7 +130,7 @@ class Picture:
         fresh = [self._alert(record) for record in delta.alerts]
         for transition in delta.transitions:
             self._transition(transition)
-        if delta.devices or delta.fences is not None or delta.groups is not None:
+        if delta.devices or any(part is not None for part in (delta.fences, delta.groups, delta.rollouts)):
             self.seq += 1
         for device, json in delta.devices:
             known = self._devices.get(device)
@@ -145,6 +148,8 @@ class Picture:
             self.fences, self._fences_seq = delta.fences, self.seq
         if delta.groups is not None:
             self.groups, self._groups_seq = delta.groups, self.seq
+        if delta.rollouts is not None:
+            self.rollouts, self._rollouts_seq = delta.rollouts, self.seq
         if delta.rules is not None:
             self.rules = delta.rules
         return fresh
@@ -185,6 +190,10 @@ class Picture:
     def groups_since(self, since: int) -> bytes:
         """The groups of alerts, if any changed after `since`; else empty."""
         return self.groups if self._groups_seq > since else b""
+
+    def rollouts_since(self, since: int) -> bytes:
+        """The rollouts, if any changed after `since`; else empty."""
+        return self.rollouts if self._rollouts_seq > since else b""
 
     def devices(self) -> bytes:
         """All devices as a JSON array."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from typing import Any
 
 import msgspec
@@ -21,6 +22,8 @@ from .writer import Writer
 
 EDITED: tuple[str, ...] = tuple(name for name in KINDS if name != "feedback")
 """What people edit here. (Feedback is what the alert engine makes of "false alarm".)"""
+_WITH_PAST = frozenset(("fences",))
+PAST_KEPT = 50
 KIND_OF_TOPIC: dict[str, Kind] = {KINDS[name].topic.name: KINDS[name] for name in EDITED}
 
 
@@ -38,6 +41,7 @@ class Registry:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._records: dict[str, dict[str, Any]] = {name: {} for name in EDITED}
+        self._past: dict[str, dict[str, deque[tuple[int, Any]]]] = {name: {} for name in EDITED}
         self._read = dict.fromkeys(EDITED, -1)
         self._lock = threading.Lock()
         self._writing = asyncio.Lock()
@@ -47,16 +51,20 @@ class Registry:
         with self._lock:
             for name in EDITED:
                 self._records[name].clear()
+                self._past[name].clear()
                 self._read[name] = -1
 
-    def take(self, kind: Kind, key: str, value: bytes | None, offset: int) -> None:
-        """A record of the kind's topic. Raises BadInput, and leaves what was there."""
+    def take(self, kind: Kind, key: str, value: bytes | None, offset: int, at_us: int) -> None:
+        """A record of the kind's topic, and when Kafka had it. Raises BadInput, and leaves what was there."""
         with self._lock:
             self._read[kind.name] = offset
-            if value is None:
+            record = None if value is None else kind.codec.decode(value)
+            if record is None:
                 self._records[kind.name].pop(key, None)
             else:
-                self._records[kind.name][key] = kind.codec.decode(value)
+                self._records[kind.name][key] = record
+            if kind.name in _WITH_PAST:
+                self._past[kind.name].setdefault(key, deque(maxlen=PAST_KEPT)).append((at_us, record))
 
     def all(self, kind: str) -> list[Any]:
         """Every record of a kind, by id."""
@@ -65,6 +73,11 @@ class Registry:
 
     def get(self, kind: str, name: str) -> Any | None:
         return self._records[kind].get(name)
+
+    def past(self, kind: str, name: str) -> list[tuple[int, Any]]:
+        """When a record was written and what it was, None for removed; the newest first, as far as Kafka has it."""
+        with self._lock:
+            return list(reversed(self._past[kind].get(name, ())))
 
     async def put(self, kind: str, name: str, entry: dict[str, Any], seen: int | None = None) -> Any:
         """Check a record, give it the next version and write it; returns it as it now is.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
+from litestar.di import NamedDependency
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 from tidegate_cloud.clock import Clock, SystemClock
@@ -17,6 +19,7 @@ from .past import Past
 from .picture import Delta, Picture
 from .pipeline import Scraper
 from .registry import Registry
+from .rollouts import Rollouts
 from .security.accounts import Accounts
 from .security.audit import Audit
 from .security.gate import identity
@@ -69,6 +72,9 @@ class ConsoleService:
         self.failures = Failures()
         self.hashing = Hashing()
         self.tail = Tail(bootstrap, self.history, self._publish, self.clock, self.accounts, self.audit, self.registry)
+        self.rollouts = Rollouts(
+            bootstrap, self.writer, self.clock, lambda shown: self._publish(Delta(rollouts=shown), lambda: None)
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pulse: asyncio.Task[None] | None = None
         self._gauge("clients", "Clients of the stream", lambda: self.hub.clients)
@@ -85,6 +91,7 @@ class ConsoleService:
         self.tail.start()
         if not await asyncio.to_thread(self.tail.wait_ready, timeout):
             raise TimeoutError("Kafka's topics could not be read in time")
+        self.rollouts.start()
         self._pulse = asyncio.create_task(self._beat())
 
     async def stop(self) -> None:
@@ -94,6 +101,7 @@ class ConsoleService:
             self._pulse.cancel()
             await asyncio.gather(self._pulse, return_exceptions=True)
         await asyncio.to_thread(self.tail.stop)
+        await asyncio.to_thread(self.rollouts.stop)
         for client in (self.commander, self.writer, self.audit):
             await asyncio.to_thread(client.close)
 
@@ -136,3 +144,7 @@ class ConsoleService:
 
     def _gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         Gauge(f"tidegate_console_{name}", text, registry=self.metrics).set_function(value)
+
+
+Console: TypeAlias = NamedDependency[ConsoleService]
+"""The parameter of a handler that gets the console."""

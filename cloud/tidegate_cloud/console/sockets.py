@@ -17,7 +17,7 @@ from tidegate_protocols.errors import BadInput
 from . import tokens
 from .hub import Full
 from .positions import View
-from .service import ConsoleService
+from .service import Console, ConsoleService
 from .views import encode
 from .wire import as_json
 
@@ -31,7 +31,7 @@ Socket = WebSocket[Any, Any, Any]
 
 
 @websocket("/socket", opt=READ)
-async def socket(socket: Socket, console: ConsoleService) -> None:
+async def socket(socket: Socket, console: Console) -> None:
     """The stream's events, as JSON arrays of ``{"event", "id", "data"}``, one for whatever came together."""
     text = socket.query_params.get("from", "")
     try:
@@ -130,7 +130,7 @@ class _Map:
 
 
 @websocket("/positions", opt=READ)
-async def positions(socket: Socket, console: ConsoleService) -> None:
+async def positions(socket: Socket, console: Console) -> None:
     """Where devices are, as binary deltas for a view that the page names; see `positions.py` for the layout."""
     await socket.accept()
     map_, good = _Map(console), console.while_good(socket.scope)

@@ -274,7 +274,7 @@ class Tail:
         kind = KIND_OF_TOPIC.get(message.topic())
         try:
             if kind is not None:
-                self._registry.take(kind, key, value, message.offset())
+                self._registry.take(kind, key, value, message.offset(), message.timestamp()[1] * 1000)
             match message.topic():
                 case ALERTS.name:
                     alert = None if value is None else ALERT.decode(value)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 from tidegate_protocols.alerts import Alert, Group, Transition
+from tidegate_protocols.rollouts import RolloutState
 from tidegate_protocols.scan import INT64_MAX, TS_MAX_US
 
 
@@ -69,6 +70,44 @@ class RuleView(Struct):
     expression: str = ""
 
 
+Stand = Literal[
+    "waiting", "told", "applying", "took", "refused", "rolled-back", "unwell", "silent", "away", "going-back", "back",
+    "moved-on",
+]  # fmt: skip
+"""How an agent stands to a rollout: as the server judges it; or on its way back or back on what it ran before; or
+told something newer since."""
+
+
+class WaveView(Struct):
+    """A wave: how many agents it has, by how they stand."""
+
+    name: str
+    size: int
+    manual: bool
+    state: Literal["done", "now", "later"]
+    counts: dict[Stand, int]
+
+
+class RolloutView(Struct, kw_only=True):
+    """A rollout as it stands. `reached`: agents that were told; `actions`: what may be asked of it as it stands."""
+
+    id: str
+    version: int
+    state: RolloutState
+    layer: str
+    title: str
+    who: str
+    why: str
+    reason: str
+    created_us: int
+    changed_us: int
+    wave: int
+    agents: int
+    reached: int
+    waves: list[WaveView]
+    actions: list[str]
+
+
 class Snapshot(Struct):
     """Everything that a page needs to begin. `resume` is where the stream goes on."""
 
@@ -81,6 +120,7 @@ class Snapshot(Struct):
     fences: dict[str, Any]
     rules: list[RuleView]
     groups: list[Group]
+    rollouts: list[RolloutView]
     health: Health
 
 

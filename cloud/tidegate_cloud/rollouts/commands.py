@@ -31,6 +31,11 @@ class Outcome:
     retry: bool = False
 
 
+def allowed(state: RolloutState) -> list[str]:
+    """What may be asked of a rollout in this state."""
+    return [action for action, (states, _) in _TABLE.items() if state in states]
+
+
 def apply(rollout: Rollout | None, command: RolloutCommand) -> Outcome:
     """The outcome of a command other than a push. Changes nothing."""
     entry = _TABLE.get(command.action)
@@ -42,8 +47,8 @@ def apply(rollout: Rollout | None, command: RolloutCommand) -> Outcome:
         return Outcome(
             "refused", refusal=f"{rollout.id} has changed since you looked: it is {rollout.state}, {rollout.reason}"
         )
-    allowed, state = entry
-    if rollout.state not in allowed:
+    states, state = entry
+    if rollout.state not in states:
         over = ", and over" if rollout.state in OVER else ""
         return Outcome("refused", refusal=f"{rollout.id} is {rollout.state}{over}: nothing to {command.action}")
     if command.action == "resume":

@@ -177,12 +177,16 @@ def _failure(rollout: Rollout, counts: Counts, alerts: Alerts) -> str:
     possible = counts.took + counts.pending
     if counts.failed and possible < gate.success * (possible + counts.failed):
         return f"{counts.failed} of {counts.answered} that answered did not take it; at least {gate.success:.0%} must"
-    if gate.alerts_ratio is not None:
-        allowed = gate.alerts_ratio * alerts.expected
-        # Three standard deviations of a Poisson count, and three alerts for fleets that never had any.
-        if alerts.now > allowed + 3 * math.sqrt(allowed) + 3:
-            return f"{alerts.now} new alerts where {alerts.expected:.1f} were to be expected"
+    if gate.alerts_ratio is not None and alerts.now > alerts_allowed(gate.alerts_ratio, alerts.expected):
+        return f"{alerts.now} new alerts where {alerts.expected:.1f} were to be expected"
     return ""
+
+
+def alerts_allowed(ratio: float, expected: float) -> float:
+    """More new alerts than this fail the gate."""
+    allowed = ratio * expected
+    # Three standard deviations of a Poisson count, and three alerts for fleets that never had any.
+    return allowed + 3 * math.sqrt(allowed) + 3
 
 
 def _due(rollout: Rollout, agents: Iterable[str], told: Mapping[str, Told], now_us: int) -> tuple[str, ...]:

@@ -10,12 +10,12 @@ import msgspec
 from litestar import Request, Response, delete, get, post, put
 from litestar.datastructures import Cookie
 from litestar.exceptions import HTTPException, NotAuthorizedException, NotFoundException, PermissionDeniedException
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Meta, Struct
 from tidegate_protocols.accounts import ApiToken, AuditLine, Permission, Role, User
 from tidegate_protocols.errors import BadInput
 
-from ..service import ConsoleService
+from ..service import Console, ConsoleService
 from ..writer import NotSaved
 from . import passwords
 from .accounts import SESSION_US, Identity, csrf_of
@@ -114,7 +114,7 @@ def session(request: Ask) -> SessionView:
 
 
 @post("/session", opt={"needs": NOBODY}, status_code=201, request_max_body_size=4096)
-async def log_in(console: ConsoleService, request: Ask, data: LogIn) -> Response[SessionView]:
+async def log_in(console: Console, request: Ask, data: JSONBody[LogIn]) -> Response[SessionView]:
     """Log in by name and password, or once by a link. Sets the session's cookie."""
     address, now_s = address_of(request.scope), console.clock.monotonic()
     name = "" if data.link else data.name
@@ -143,7 +143,7 @@ async def log_in(console: ConsoleService, request: Ask, data: LogIn) -> Response
 
 
 @delete("/session", opt={"needs": "read"}, status_code=204)
-async def log_out(console: ConsoleService, request: Ask) -> Response[None]:
+async def log_out(console: Console, request: Ask) -> Response[None]:
     """End this session, everywhere."""
     who = _me(request)
     if who.via == "session":
@@ -152,7 +152,7 @@ async def log_out(console: ConsoleService, request: Ask) -> Response[None]:
 
 
 @put("/session/password", opt={"needs": "read"}, status_code=200, request_max_body_size=4096)
-async def set_password(console: ConsoleService, request: Ask, data: NewPassword) -> Response[SessionView]:
+async def set_password(console: Console, request: Ask, data: JSONBody[NewPassword]) -> Response[SessionView]:
     """Set one's own password. Every other session of this person ends, and this one goes on under a new cookie."""
     who = _by_session(request)
     address, now_s = address_of(request.scope), console.clock.monotonic()
@@ -181,13 +181,13 @@ async def set_password(console: ConsoleService, request: Ask, data: NewPassword)
 
 
 @get("/users", opt={"needs": "admin"}, sync_to_thread=False)
-def users(console: ConsoleService) -> list[UserView]:
+def users(console: Console) -> list[UserView]:
     """Everyone who may use the console."""
     return [_person(console, user) for user in console.accounts.users()]
 
 
 @put("/users/{name:str}", opt={"needs": "admin"}, status_code=200)
-async def put_user(console: ConsoleService, request: Ask, name: Name, data: UserBody) -> UserView:
+async def put_user(console: Console, request: Ask, name: FromPath[Name], data: JSONBody[UserBody]) -> UserView:
     """Add a person, or change what one may. A new one gets in by a one-time link."""
     if not _NAME.fullmatch(name):
         raise HTTPException(f"name: {name!r} is not lower-case letters, digits, . _ -", status_code=422)
@@ -204,7 +204,7 @@ async def put_user(console: ConsoleService, request: Ask, name: Name, data: User
 
 
 @delete("/users/{name:str}", opt={"needs": "admin"}, status_code=204)
-async def delete_user(console: ConsoleService, name: str) -> None:
+async def delete_user(console: Console, name: FromPath[str]) -> None:
     """Remove a person, with sessions and tokens."""
     user = _user(console, name)
     if user.role == "admin":
@@ -217,7 +217,7 @@ async def delete_user(console: ConsoleService, name: str) -> None:
 
 
 @post("/users/{name:str}/link", opt={"needs": "admin"}, status_code=201)
-async def new_link(console: ConsoleService, name: str) -> LinkView:
+async def new_link(console: Console, name: FromPath[str]) -> LinkView:
     """A link that logs this person in once: for a new one, or one who forgot a password."""
     user = _user(console, name)
     secret = await _saved(console.accounts.begin_link(user.name))
@@ -225,14 +225,14 @@ async def new_link(console: ConsoleService, name: str) -> LinkView:
 
 
 @get("/tokens", opt={"needs": "read"}, sync_to_thread=False)
-def tokens(console: ConsoleService, request: Ask) -> list[TokenView]:
+def tokens(console: Console, request: Ask) -> list[TokenView]:
     """One's own tokens; an admin sees everyone's."""
     who = _me(request)
     return [_token(token) for token in console.accounts.tokens(None if "admin" in who.permissions else who.user)]
 
 
 @post("/tokens", opt={"needs": "read"}, status_code=201)
-async def new_token(console: ConsoleService, request: Ask, data: TokenBody) -> NewToken:
+async def new_token(console: Console, request: Ask, data: JSONBody[TokenBody]) -> NewToken:
     """A token for a program. Only people make tokens, and none that may more than they do."""
     who = _by_session(request)
     beyond = sorted(set(data.permissions) - who.permissions)
@@ -249,7 +249,7 @@ async def new_token(console: ConsoleService, request: Ask, data: TokenBody) -> N
 
 
 @delete("/tokens/{token:str}", opt={"needs": "read"}, status_code=204)
-async def delete_token(console: ConsoleService, request: Ask, token: str) -> None:
+async def delete_token(console: Console, request: Ask, token: FromPath[str]) -> None:
     """Revoke a token: one's own, or as an admin anyone's."""
     who = _me(request)
     mine = console.accounts.tokens(None if "admin" in who.permissions else who.user)
@@ -260,9 +260,9 @@ async def delete_token(console: ConsoleService, request: Ask, token: str) -> Non
 
 @get("/audit", opt={"needs": "admin"}, sync_to_thread=False)
 def audit(
-    console: ConsoleService,
-    user: str | None = None,
-    limit: Annotated[int, Parameter(ge=1, le=1000)] = 200,
+    console: Console,
+    user: FromQuery[str | None] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 200,
 ) -> list[AuditLine]:
     """What was asked of all consoles, the newest first: of the last 5,000 lines."""
     found = (line for line in console.audit.newest() if user is None or line.who == user)

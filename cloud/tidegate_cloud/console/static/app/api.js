@@ -42,6 +42,9 @@ export const alertById = (id) => call(`/alerts/${segment(id)}`);
 export const alertsBy = (query) => call(`/alerts?${new URLSearchParams(query)}`);
 /** Each stage as its metrics tell it, and what topics get: `{server_us, stages, topics}`. */
 export const pipeline = () => call("/pipeline");
+export const rolloutById = (id) => call(`/rollouts/${segment(id)}`);
+/** Those that did not take it, and why: `{agents, total}`. */
+export const rolloutAgents = (id) => call(`/rollouts/${segment(id)}/agents`);
 export const deviceById = (id) => call(`/devices/${segment(id)}`);
 
 export function series(id, channel, { fromUs, toUs, maxPoints, signal } = {}) {
@@ -52,14 +55,26 @@ export function series(id, channel, { fromUs, toUs, maxPoints, signal } = {}) {
   return call(`/devices/${segment(id)}/series?${query}`, signal ? { signal } : {});
 }
 
-const change = (method, path, body) =>
+const change = (method, path, body, headers = {}) =>
   call(path, {
     method,
-    headers: { "x-csrf-token": csrf(), ...(body === undefined ? {} : { "content-type": "application/json" }) },
+    headers: { "x-csrf-token": csrf(), ...(body === undefined ? {} : { "content-type": "application/json" }), ...headers },
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   });
 
 export const command = (alert, body) => change("POST", `/alerts/${segment(alert)}/commands`, body);
+export const rolloutCommand = (rollout, body) => change("POST", `/rollouts/${segment(rollout)}/commands`, body);
+export const checkFence = (feature) => change("POST", "/fences/check", feature);
+/** A valid shape for one that is not: `{feature, words}`. */
+export const repairFence = (feature) => change("POST", "/fences/repair", feature);
+export const fenceVersions = (id) => call(`/fences/${segment(id)}/versions`);
+/** Keep a fence; refused (412) unless it is still at the version that was looked at, 0 for a new one. */
+export const putFence = (id, feature, version, why) => change("PUT", `/fences/${segment(id)}?${new URLSearchParams({ why })}`, feature, { "if-match": `"${version}"` });
+export const deleteFence = (id, version) => change("DELETE", `/fences/${segment(id)}`, undefined, { "if-match": `"${version}"` });
+export const groupCommand = (group, body) => change("POST", `/groups/${segment(group)}/commands`, body);
+export const silences = () => call("/silences").then((answer) => answer.silences);
+export const putSilence = (id, silence, version) => change("PUT", `/silences/${segment(id)}`, silence, { "if-match": `"${version}"` });
+export const deleteSilence = (id) => change("DELETE", `/silences/${segment(id)}`);
 export const session = () => call("/session");
 export const logIn = (body) => change("POST", "/session", body);
 export const logOut = () => change("DELETE", "/session");

@@ -1,4 +1,5 @@
-// Acknowledge and resolve: shown at once, sent with an idempotency key, settled when the alert itself says so.
+// What people ask of alerts and of groups of them: shown at once, sent with an idempotency key, settled when the alert or
+// group itself says so.
 //
 // An action is `sending`, then `sent` (the server has it, Kafka's answer is due), and gone once the alert's new state
 // arrives on the stream. Without a link it is `queued` and sent again under the same key. After SETTLE_MS without an
@@ -10,45 +11,46 @@
 import * as api from "./api.js";
 import { ACTIONS, allows } from "./alerts.js";
 import { settings } from "./settings.js";
-import { changed, deviceName, shownAlert, state, subscribe } from "./store.js";
+import { changed, deviceName, shownAlert, shownGroup, state, subscribe } from "./store.js";
 
 const SETTLE_MS = 2_000;
 const AGAIN_MS = 3_000;
 
-let last = null; // the alert that undo() is about
+let last = []; // the alerts and groups that undo() is about
 
-/** Take an action on one alert. Returns false where it makes no sense as the alert stands. */
-export function act(id, action, why = "") {
-  const alert = shownAlert(id);
-  if (!alert || !allows(alert, action)) return false;
-  const before = state.pending.get(id);
-  const behind = before && before.status !== "refused" ? before : null;
-  const pending = {
-    key: api.newId(),
-    behind,
-    action,
-    who: settings.name,
-    why,
-    seenVersion: state.alerts.get(id).version,
-    status: "sending",
-    detail: "",
-  };
-  state.pending.set(id, pending);
-  last = action === "reopen" ? null : id;
+const known = (id) => state.alerts.get(id) ?? state.groups.get(id);
+const nameOf = (thing) => (thing.device === undefined ? thing.title : `${deviceName(thing.device)}, ${thing.title}`);
+
+/** Take an action on one alert or group. Returns false where it makes no sense as that stands. */
+export function act(id, action, more = {}) {
+  return actOn([id], action, more);
+}
+
+/** Take an action on several; what makes no sense as it stands is left alone. False where nothing is left. */
+export function actOn(ids, action, { why = "", untilUs = null } = {}) {
+  const things = ids.map((id) => shownAlert(id) ?? shownGroup(id)).filter((thing) => thing && allows(thing, action));
+  if (!things.length) return false;
+  last = ["reopen", "comment"].includes(action) ? [] : things.map((thing) => thing.id);
+  for (const { id } of things) {
+    const before = state.pending.get(id);
+    const behind = before && before.status !== "refused" ? before : null;
+    const pending = { key: api.newId(), behind, action, who: settings.name, why, untilUs, seenVersion: known(id).version, status: "sending", detail: "" };
+    state.pending.set(id, pending);
+    if (!behind) send(id, pending);
+  }
   changed("alerts");
-  changed("said", `${ACTIONS[action].done}: ${deviceName(alert.device)}, ${alert.title}`);
-  if (!behind) send(id, pending);
+  changed("said", `${ACTIONS[action].done}: ${things.length > 1 ? `${things.length} alerts` : nameOf(things[0])}`);
   return true;
 }
 
-/** Take back the newest action: the alert is open again, for everyone. */
+/** Take back the newest action: the alerts are open again, for everyone. */
 export function undo() {
-  const id = last;
-  last = null;
-  return id !== null && act(id, "reopen");
+  const ids = last;
+  last = [];
+  return ids.length > 0 && actOn(ids, "reopen");
 }
 
-export const canUndo = () => last !== null;
+export const canUndo = () => last.length > 0;
 
 /** Forget that an action was refused. */
 export function dismiss(id) {
@@ -74,14 +76,14 @@ async function send(id, pending) {
   const flag = setTimeout(() => update(id, pending, pending.status === "queued" ? "queued" : "slow"), SETTLE_MS);
   pending.stopFlag = () => clearTimeout(flag);
   try {
-    await api.command(id, {
-      id: pending.key,
-      action: pending.action,
-      why: pending.why,
-      seen_version: pending.seenVersion,
-    });
+    const ask = state.groups.has(id) ? api.groupCommand : api.command;
+    const body = { id: pending.key, action: pending.action, why: pending.why };
+    // A comment is no decision: nobody can be too late for it.
+    if (pending.action !== "comment") body.seen_version = pending.seenVersion;
+    if (pending.untilUs) body.until_us = Math.round(pending.untilUs);
+    await ask(id, body);
     if (pending.status !== "slow") update(id, pending, "sent");
-    settle(state.alerts.get(id));
+    settle(known(id));
   } catch (error) {
     pending.stopFlag();
     if (error instanceof api.Refused && error.status < 500) {
@@ -111,12 +113,12 @@ function waitingFor(id, pending) {
   return at ?? null;
 }
 
-/** What the server says of an alert ends the wait for it, one way or the other. */
+/** What the server says of an alert or group ends the wait for it, one way or the other. */
 function settle(alert) {
   const pending = alert && underWay(alert.id);
   if (!pending || pending.status === "refused" || alert.version <= pending.seenVersion) return;
   const wanted = ACTIONS[pending.action].state;
-  if (alert.state === wanted && (alert.who === pending.who || pending.action === "reopen")) {
+  if (wanted === null || (alert.state === wanted && (alert.who === pending.who || pending.action === "reopen"))) {
     pending.stopFlag?.();
     const next = waitingFor(alert.id, pending);
     if (next) {
@@ -139,8 +141,8 @@ subscribe(["refused"], ({ alert, command, why }) => {
   update(alert, pending, "refused", why);
   changed("said", `Not saved: ${why}`);
 });
-subscribe(["loaded"], () => {
-  for (const id of state.pending.keys()) settle(state.alerts.get(id));
+subscribe(["groups", "loaded"], () => {
+  for (const id of state.pending.keys()) settle(known(id));
 });
 subscribe(["connected"], () => {
   for (const id of state.pending.keys()) if (underWay(id).status === "queued") send(id, underWay(id));

@@ -58,11 +58,17 @@ function load(snapshot) {
   state.alerts.clear();
   putDevices(snapshot.devices);
   snapshot.alerts.forEach(putAlert);
+  takeGroups(snapshot.groups);
   state.fences = snapshot.fences;
   state.rules = snapshot.rules;
+  state.rollouts = snapshot.rollouts;
   state.health = snapshot.health;
   resume = snapshot.resume;
-  for (const topic of ["alerts", "fences", "health", "loaded"]) changed(topic);
+  for (const topic of ["alerts", "groups", "fences", "rollouts", "health", "loaded"]) changed(topic);
+}
+
+function takeGroups(groups) {
+  state.groups = new Map(groups.map((group) => [group.id, group]));
 }
 
 function follow(from) {
@@ -82,6 +88,14 @@ function follow(from) {
   on("fences", (fences) => {
     state.fences = fences;
     changed("fences");
+  });
+  on("groups", (groups) => {
+    takeGroups(groups);
+    changed("groups");
+  });
+  on("rollouts", (rollouts) => {
+    state.rollouts = rollouts;
+    changed("rollouts");
   });
   on("health", (health) => {
     state.health = health;

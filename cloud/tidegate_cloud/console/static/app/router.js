@@ -1,4 +1,5 @@
-// Addresses: /, /alerts, /alerts/ID, /devices, /devices/ID, /pipeline. The server answers each with the same page.
+// Addresses: /, /alerts, /alerts/ID, /devices, /devices/ID, /silences, /fences, /fences/ID, /rollouts, /rollouts/ID,
+// /pipeline. The server answers each with the same page.
 import { useEffect, useState } from "./html.js";
 
 const listeners = new Set();
@@ -18,6 +19,10 @@ export function navigate(address, { replace = false } = {}) {
 
 export const alertAddress = (id) => `/alerts/${encodeURIComponent(id)}`;
 export const deviceAddress = (id) => `/devices/${encodeURIComponent(id)}`;
+export const rolloutAddress = (id) => `/rollouts/${encodeURIComponent(id)}`;
+export const fenceAddress = (id) => `/fences/${encodeURIComponent(id)}`;
+/** Where a silence is made, for alerts of which this is true: `{device: …, rule: …}`. */
+export const silenceAddress = (matches) => `/silences?${new URLSearchParams({ new: 1, ...matches })}`;
 export const mapAddress = (device) => (device ? `/?device=${encodeURIComponent(device)}` : "/");
 
 export function useRoute() {

@@ -11,12 +11,14 @@ import { navigate } from "./router.js";
 import { Search } from "./search.js";
 import { Settings } from "./settingsmenu.js";
 import { change, settings, theme } from "./settings.js";
-import { shownAlerts, subscribe, useStore } from "./store.js";
+import { shownAlerts, state, subscribe, useStore } from "./store.js";
 
 const PAGES = [
   ["map", "/", "map", "Map"],
   ["alerts", "/alerts", "bell", "Alerts"],
   ["devices", "/devices", "truck", "Devices"],
+  ["fences", "/fences", "fence", "Fences"],
+  ["rollouts", "/rollouts", "rollout", "Rollouts"],
   ["pipeline", "/pipeline", "pipe", "Pipeline"],
 ];
 
@@ -59,7 +61,11 @@ export function Shell({ page, title, id, children }) {
 }
 
 /** Ids of alerts are 32 hex digits: the first eight tell them apart well enough for a heading. */
-const crumb = (page, id) => (page === "alerts" ? id.slice(0, 8) : id);
+function crumb(page, id) {
+  if (page === "alerts") return id.slice(0, 8);
+  if (page === "fences") return id === "new" ? "New" : (state.fences.features.find((f) => f.id === id)?.properties.name ?? id);
+  return id;
+}
 
 function Nav({ page }) {
   useStore("alerts");
@@ -69,7 +75,7 @@ function Nav({ page }) {
       <a class="mark" href="/" aria-label="Tidegate, live map"><${Logo} /></a>
       ${PAGES.map(
         ([key, address, icon, word]) => html`
-          <a class="n" href=${address} aria-current=${page === key ? "page" : null}>
+          <a class="n" href=${address} aria-current=${page === key || (page === "silences" && key === "alerts") ? "page" : null}>
             <${Icon} name=${icon} />${word}
             ${
               key === "alerts" &&

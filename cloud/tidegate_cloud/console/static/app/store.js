@@ -7,9 +7,12 @@ import { learnInterval } from "./freshness.js";
 export const state = {
   devices: new Map(),
   alerts: new Map(), // as the server has them
+  groups: new Map(), // of alerts: one fault on many devices
   pending: new Map(), // alert id → an action on its way, or refused
   fences: { type: "FeatureCollection", features: [] },
   rules: [],
+  rollouts: [],
+  permissions: [], // what the reader may do
   health: null,
   link: { connected: false, everHeard: false, heardAt: performance.now(), retryAt: null, dataAsOfUs: null },
 };
@@ -59,6 +62,14 @@ export function shownAlert(id) {
   return alert && withPending(alert, state.pending.get(id));
 }
 
+/** Groups of alerts with the reader's own pending actions applied. */
+export const shownGroups = () => Array.from(state.groups.values(), (group) => withPending(group, state.pending.get(group.id)));
+
+export function shownGroup(id) {
+  const group = state.groups.get(id);
+  return group && withPending(group, state.pending.get(id));
+}
+
 /** Take an alert unless a newer state of it is known: a replay after a reconnect may repeat old ones. */
 export function putAlert(alert) {
   const known = state.alerts.get(alert.id);
@@ -106,6 +117,9 @@ export function removeDevice(id) {
 export function removeAlert(id) {
   if (state.alerts.delete(id)) changed("alerts");
 }
+
+/** Whether the reader may do something: "act", "edit". The server decides; this spares them a refusal. */
+export const may = (what) => state.permissions.includes(what);
 
 export function deviceName(id) {
   return state.devices.get(id)?.name || id;

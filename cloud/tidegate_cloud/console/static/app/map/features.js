@@ -37,7 +37,7 @@ export function fleet(devices, alerts, nowUs) {
 const EARTH_M = 6_371_008.8;
 
 /** A circle on the ground as a polygon: what a fence that is a point and a radius covers. */
-function circle([lon, lat], radiusM) {
+export function circle([lon, lat], radiusM) {
   const ring = [];
   const [d, φ, λ] = [radiusM / EARTH_M, (lat * Math.PI) / 180, (lon * Math.PI) / 180];
   for (let i = 0; i <= 64; i++) {
@@ -49,16 +49,28 @@ function circle([lon, lat], radiusM) {
   return { type: "Polygon", coordinates: [ring] };
 }
 
+const PX_M = 78_271.5; // metres that a pixel is at zoom 0 on the equator
+
+/**
+ * A line as wide as a corridor is on the ground: without arguments the style's expression, which reads the feature's `w`;
+ * with them that `w`, the width in pixels at zoom 0.
+ */
+export function corridorWidth(distanceM, lat) {
+  if (distanceM === undefined) return ["interpolate", ["exponential", 2], ["zoom"], 0, ["get", "w"], 24, ["*", ["get", "w"], 2 ** 24]];
+  return (2 * distanceM) / (PX_M * Math.cos((lat * Math.PI) / 180));
+}
+
 /** Fences as areas; those whose alert is open are `hot`. Points with a radius become circles. */
 export function fenceAreas(fences, alerts) {
   const hot = new Set(alerts.filter((a) => a.state === "open").map((a) => a.subject));
   const areas = [];
   const labels = [];
   for (const fence of fences.features) {
-    const { id, name, radius_m: radius } = fence.properties;
+    const { id, name, radius_m: radius, distance_m: distance } = fence.properties;
     if (!fence.geometry) continue;
     const geometry = fence.geometry.type === "Point" && radius ? circle(fence.geometry.coordinates, radius) : fence.geometry;
     const properties = { id, name, hot: hot.has(id) };
+    if (distance && geometry.type.endsWith("LineString")) properties.w = corridorWidth(distance, extent(geometry.coordinates)[0][1]);
     areas.push({ type: "Feature", properties, geometry });
     const at = top(geometry);
     if (at) labels.push({ type: "Feature", properties, geometry: { type: "Point", coordinates: at } });

@@ -36,6 +36,9 @@ subscribe(["positions"], (devices) => {
   }
 });
 
+/** The roads that the fleet has driven, as one feature. */
+export const fleetRoads = () => roads.feature();
+
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class FleetMap {

@@ -2,6 +2,7 @@
 // fences, vehicles, alerts. Nothing is fetched from elsewhere; labels are drawn with the page's own typeface.
 import { CLUSTER_IMAGE } from "./marks.js";
 import { faded } from "./colours.js";
+import { corridorWidth } from "./features.js";
 
 const EMPTY = { type: "FeatureCollection", features: [] };
 const source = (extra = {}) => ({ type: "geojson", data: EMPTY, ...extra });
@@ -46,6 +47,10 @@ export function style(k, { frozen = false } = {}) {
         paint: { "line-color": k["map-road"], "line-width": ["interpolate", ["exponential", 1.4], ["zoom"], 9, 0.6, 13, 3.7, 17, 13] },
       },
       { id: "fence-fill", type: "fill", source: "fences", paint: { "fill-color": ["case", ["get", "hot"], k["crit-fill"], k.accent], "fill-opacity": ["case", ["get", "hot"], 0.16, 0.08] } },
+      {
+        id: "fence-corridor", type: "line", source: "fences", filter: ["has", "w"], layout: { "line-cap": "round", "line-join": "round" },
+        paint: { "line-color": ["case", ["get", "hot"], k["crit-fill"], k.accent], "line-opacity": 0.14, "line-width": corridorWidth() },
+      },
       {
         id: "fence-line", type: "line", source: "fences", filter: ["!", ["get", "hot"]],
         paint: { "line-color": k.accent, "line-opacity": 0.75, "line-width": 1.3, "line-dasharray": [4, 3] },

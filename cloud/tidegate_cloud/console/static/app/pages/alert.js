@@ -1,17 +1,18 @@
 // One alert: what happened in a sentence, the number, where, and everything that was done about it.
-import { html, useEffect, useState } from "../html.js";
+import { html, useEffect, useRef, useState } from "../html.js";
 import * as api from "../api.js";
-import { ACTIONS, SEVERITIES, STATES, withPending } from "../alerts.js";
+import { ACTIONS, SEVERITIES, STATES, mutedWords, withPending } from "../alerts.js";
 import { Actions, Fate, StatePill, Title, useTick } from "../alertparts.js";
 import { nowUs } from "../clock.js";
 import { act } from "../commands.js";
 import { channelName, delay, duration, quantity, when } from "../format.js";
 import { Icon } from "../icons.js";
 import { useKeys } from "../keys.js";
+import { SnoozeMenu } from "../snooze.js";
 import { SmallMap } from "../map/smallmap.js";
-import { deviceAddress, mapAddress } from "../router.js";
+import { deviceAddress, mapAddress, silenceAddress } from "../router.js";
 import { ChannelChart } from "../channelchart.js";
-import { deviceName, putAlert, state, useStore } from "../store.js";
+import { deviceName, may, putAlert, state, useStore } from "../store.js";
 
 // What the log calls an action, as a sentence says it.
 const PAST = {
@@ -24,6 +25,15 @@ const PAST = {
   commented: "Comment",
   attached: "Happened again",
   ended: "Condition ended",
+  "false-alarm": "Called a false alarm",
+  muted: "Hidden",
+  unmuted: "Came out",
+  flapping: "Flaps",
+  settled: "Settled",
+  joined: "Joined a group",
+  told: "People were told",
+  corrected: "Corrected by the full record",
+  confirmed: "Confirmed by the full record",
   recorded: "Learnt late, for the record",
 };
 
@@ -51,7 +61,16 @@ export function AlertPage({ id }) {
 
   const known = state.alerts.get(id) ?? answer?.alert;
   const alert = known && withPending(known, state.pending.get(id));
-  useKeys({ a: () => act(id, "acknowledge"), r: () => act(id, "resolve") });
+  const [snoozing, snooze] = useState(false);
+  const words = useRef(null);
+  const acts = may("act");
+  useKeys({
+    a: () => act(id, "acknowledge"),
+    r: () => act(id, "resolve"),
+    f: () => act(id, "false-alarm"),
+    s: () => (acts && alert?.state !== "resolved" ? snooze(true) : false),
+    c: () => (words.current ? words.current.focus() : false),
+  });
 
   if (!alert) {
     if (!failed) return html`<div class="page"><div class="card empty"><b>Loading the alert</b></div></div>`;
@@ -73,7 +92,8 @@ export function AlertPage({ id }) {
           <h1><${Title} text=${alert.title} /></h1>
           <p class="lead">${sentence(alert, name, now)}</p>
         </div>
-        <div class="actions"><${Actions} alert=${alert} keys big /></div>
+        ${acts && html`<div class="actions"><${Actions} alert=${alert} keys big all /></div>`}
+        ${snoozing && html`<div class="pop key"><${SnoozeMenu} onChoose=${(untilUs) => act(id, "snooze", { untilUs })} onClose=${() => snooze(false)} /></div>`}
       </header>
       <div class="stack">
         <section class="card">
@@ -92,14 +112,16 @@ export function AlertPage({ id }) {
       </div>
       <div class="stack side">
         <section class="card"><header><h2>Time line</h2></header>
-          <div class="b"><${TimeLine} alert=${alert} transitions=${answer?.transitions ?? []} failed=${failed} now=${now} /></div></section>
+          <div class="b"><${TimeLine} alert=${alert} transitions=${answer?.transitions ?? []} failed=${failed} now=${now} />${acts && html`<${Comment} id=${id} field=${words} />`}</div></section>
         <section class="card"><header><h2>Identity</h2></header><div class="b"><dl class="facts">
           <dt>Device</dt><dd class="mono">${alert.device}</dd><dt>Rule</dt><dd class="mono">${alert.rule}</dd>
           ${alert.subject && alert.subject !== alert.rule && html`<dt>About</dt><dd class="mono">${alert.subject}</dd>`}
           <dt>Events</dt><dd>${alert.events}</dd><dt>Began</dt><dd>${when(alert.started_us, now)}</dd>
+          ${alert.group && html`<dt>Part of</dt><dd><a href="/alerts">one fault on many devices</a></dd>`}
+          <dt>Quiet</dt><dd><a href=${silenceAddress({ device: alert.device, rule: alert.rule })}>Silence alerts like this</a></dd>
           <dt>Alert</dt><dd class="mono" title=${alert.id}>${alert.id.slice(0, 8)}</dd></dl></div></section>
       </div>
-      <div class="bottom"><${Actions} alert=${alert} keys big /></div>
+      ${acts && html`<div class="bottom"><${Actions} alert=${alert} keys big all /></div>`}
     </div>
   `;
 }
@@ -124,7 +146,18 @@ function sentence(alert, name, now) {
         : alert.state === "resolved" && alert.who && alert.who !== "system"
           ? ` ${alert.who} resolved it.`
           : "";
+  const muted = alert.state === "resolved" ? null : mutedWords(alert);
+  if (muted) return `${began}${lasted}. ${muted[1]}.`;
   return `${began}${alert.state === "resolved" && !alert.ended_us ? "" : lasted}.${held}`;
+}
+
+function Comment({ id, field }) {
+  const [text, set] = useState("");
+  const send = (event) => {
+    event.preventDefault();
+    if (text.trim() && act(id, "comment", { why: text.trim() })) set("");
+  };
+  return html`<form class="comment" onSubmit=${send}><input class="inp" ref=${field} aria-label="Comment" placeholder="What others should know" maxlength="500" value=${text} onInput=${(e) => set(e.target.value)} /><button class="btn">Comment</button></form>`;
 }
 
 function TimeLine({ alert, transitions, failed, now }) {
