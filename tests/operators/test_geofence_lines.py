@@ -106,6 +106,32 @@ def test_none_inside_on_the_way_through_is_a_visit_too() -> None:
     assert events[0][2].attrs["because"] == "the line between two fixes crosses the fence"
 
 
+@pytest.mark.parametrize(
+    ("fixes", "expected"),
+    [
+        # Through the yard to a fix 3 m before its far border.
+        ([(0, -100, 50), (20, 97, 50), (40, 300, 50)], [("entered", 10.15), ("exited", 20.3)]),
+        # A fix 3 m behind the near border, then through the yard and out.
+        ([(0, -100, 50), (10, 3, 50), (30, 203, 50), (40, 300, 50)],
+         [("entered", 10.0), ("exited", 19.7), ("crossed", 19.7)]),
+        # Both.
+        ([(0, -100, 50), (10, 3, 50), (20, 97, 50), (40, 300, 50)], [("entered", 10.0), ("exited", 20.3)]),
+        # It had been in before the fix that counts.
+        ([(0, -100, 50), (10, 3, 50), (20, 50, 50), (30, 51, 50)], [("entered", 10.0)]),
+        # It passes through, and then the next fix lies inside: a stay of its own.
+        ([(0, -100, 50), (30, 200, 50), (50, 60, 50), (60, 55, 50)],
+         [("entered", 10.0), ("exited", 20.0), ("crossed", 20.0), ("entered", 44.29)]),
+        # Along the border, never deep: nothing.
+        ([(0, -100, 3), (10, 3, 3), (20, 97, 3), (40, 300, 3)], []),
+    ],
+)  # fmt: skip
+def test_fixes_too_near_to_the_border_to_count_hide_no_transit(
+    fixes: list[Fix], expected: list[tuple[str, float]]
+) -> None:
+    events, _ = run(Geofence(BELIEVED), [block_of(fixes)], control_of(yard=YARD))
+    assert [(kind, at) for _, kind, _, at in brief(events)] == expected
+
+
 @pytest.mark.parametrize("spike", [(20, 60, 50), (20, 180, 50)])
 def test_a_spike_into_or_through_a_fence_is_not_believed(spike: Fix) -> None:
     fixes = [(0, -80, 50), (10, -80, 52), spike, (30, -79, 50), (40, -81, 50), (50, -80, 50)]

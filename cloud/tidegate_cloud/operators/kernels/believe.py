@@ -67,7 +67,7 @@ def believe(i, m, fix, group, top_mps, top_mps2, old, rows, held, index, fences,
             held.n[TODO] = 1
             held.at[s].why = why
             held.at[s].what = _judge(s, st, inside, fix, w, old, held, index, manner)
-            if held.at[s].what == FORGET and inside and why == MOVED:
+            if held.at[s].what in (FORGET, PASS) and inside and why == MOVED:
                 room.hits[others] = held.at[s].fence
                 others += 1
     for j in range(others):
@@ -101,15 +101,14 @@ def _judge(s, st, inside, fix, w, old, held, index, manner):
         return FORGET
     elif st.status == PASSED:
         held.at[s].how = THROUGH
-        # Inside again: the next fix begins a stay of its own, for one row has one story at a time.
         return FORGET if w.spike else PASS
     elif inside == (st.status == LEAVING):
-        return _taken_back(s, st, fix, w, old, held, index)
+        return _taken_back(s, st, fix, w, old, held, index, manner)
     else:
         return _go_on(s, st, fix, w, held, index, manner)
     if manner.believe and not beyond(fix.lon, fix.lat, _clear_m(w.moving, w, manner), f, index, w.kx):
         return NOTHING
-    st.cross_us, st.cross_lon, st.cross_lat = _crossing(f, inside, fix, w, old, index)
+    st.cross_us, st.cross_lon, st.cross_lat = _crossing(f, inside, fix, w, old, index, manner)
     if not manner.believe:
         return LEAVE
     st.status = LEAVING
@@ -126,12 +125,15 @@ def at(fix, st):
 
 
 @bare
-def _crossing(f, entering, fix, w, old, index):
+def _crossing(f, entering, fix, w, old, index, manner):
     """When and where the line to this fix comes in for good, or first goes out; the fix itself without a line."""
     if w.drawn:
         m, u, v = crossings(w.bx, old.b_lat, fix.lon, fix.lat, f, index)
         if m:
             return _along(v if entering else u, fix, w, old)
+        if w.moving and _was_near(w.bx, f, w, old, index, manner):
+            # It was on this side already, but too near to the border to count.
+            return _along(0.0, fix, w, old)
     return fix.us, fix.lon, fix.lat
 
 
@@ -154,10 +156,15 @@ def _clear_m(moving, w, manner):
 @within
 def _begin_entering(i, f, fix, w, old, rows, held, index, fences, manner):
     if manner.believe and not beyond(fix.lon, fix.lat, _clear_m(w.moving, w, manner), f, index, w.kx):
-        return
+        # Too near to the border to count by itself. The line to it may have been deep inside.
+        if not (w.moving and w.drawn):
+            return
+        n, u, _ = crossings(w.bx, old.b_lat, fix.lon, fix.lat, f, index)
+        if not _is_deep(f, u if n & 1 else 0.0, 1.0, w.bx, fix.lon, fix, w, old, index, manner):
+            return
     st = rows.data[add(f, i, NOTHING if manner.believe else ENTER, AT_ONCE, rows, held, fences)]
     inside = held.at[held.n[COUNT] - 1].seen == i
-    st.cross_us, st.cross_lon, st.cross_lat = _crossing(f, inside, fix, w, old, index)
+    st.cross_us, st.cross_lon, st.cross_lat = _crossing(f, inside, fix, w, old, index, manner)
     if manner.believe:
         st.status = ENTERING
         _wait(st, fix, w)
@@ -195,20 +202,20 @@ def _go_on(s, st, fix, w, held, index, manner):
 
 
 @within
-def _taken_back(s, st, fix, w, old, held, index):
+def _taken_back(s, st, fix, w, old, held, index, manner):
     """A change that waits, and the device is back: a short visit if it really moved, else noise."""
     leaving = st.status == LEAVING
     st.status = IN
     if st.quick == 0 or w.spike:
         return NOTHING if leaving else FORGET
     held.at[s].how = CAME_BACK
-    st.out_us, st.out_lon, st.out_lat = _crossing(held.at[s].fence, leaving, fix, w, old, index)
+    st.out_us, st.out_lon, st.out_lat = _crossing(held.at[s].fence, leaving, fix, w, old, index, manner)
     return AWAY if leaving else VISIT
 
 
 @bare
 def _pass_through(i, fix, group, w, old, rows, held, index, fences, manner, room):
-    """Fences that the line to this fix goes through, and that hold neither end."""
+    """Fences that the line to this fix goes through, and that hold neither end, or none so that it counted."""
     room.stamp[0] += 1
     stamp = room.stamp[0]
     for s in range(held.n[COUNT]):
@@ -227,7 +234,12 @@ def _pass_through(i, fix, group, w, old, rows, held, index, fences, manner, room
             if added >= PASSES or known(f, held) >= 0 or not is_meant(f, group, fix.us, fences):
                 continue
             n, u, v = crossings(ax, old.b_lat, bx, fix.lat, f, index)
-            if n < 2 or n & 1 or not _is_deep(f, u, v, ax, bx, fix, w, old, index, manner):
+            if n & 1:
+                # The last fix was inside, but too near to the border to count.
+                if not (manner.believe and holds(ax, old.b_lat, f, index) and _was_near(ax, f, w, old, index, manner)):
+                    continue
+                u = 0.0
+            if v <= u or not _is_deep(f, u, v, ax, bx, fix, w, old, index, manner):
                 continue
             added += 1
             st = rows.data[add(f, i, NOTHING if manner.believe else PASS, THROUGH, rows, held, fences)]
@@ -237,6 +249,12 @@ def _pass_through(i, fix, group, w, old, rows, held, index, fences, manner, room
             st.first_us = fix.us
             st.n = 1
             st.quick = 1
+
+
+@bare
+def _was_near(ax, f, w, old, index, manner):
+    """Whether the last fix was so near to a fence's border that it may not have counted."""
+    return not beyond(ax, old.b_lat, max(manner.still_m, 2.0 * old.b_accuracy), f, index, w.kx)
 
 
 @bare
