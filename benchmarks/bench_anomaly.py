@@ -1,10 +1,15 @@
-"""Anomaly: readings per second at 10,000 channels, a simulated fleet with known faults, and the NAB corpus.
+"""Anomaly: readings per second at 10,000 channels, a simulated fleet with known faults, and the NAB corpus. Rules:
+conditions per second.
 
 The fleet (anomaly_fleet.py): 200 channels for 8 weeks, a reading each 5 minutes; fewer channels at 1 minute and 1 s.
 Seeds 2 and 3 were used for tuning; the figures are for seeds that were not.
 
 NAB is scored with ../shared/tools/nab_score.py where that and pandas are at hand, with one parameter set: at the best
 threshold per profile, and with the threshold picked on three quarters of the files and applied to the fourth.
+
+Rules: eight expressions over four channels, each `for` a while, on the scans of 1,000 devices; beside them the same
+conditions as compiled Python expressions, evaluated scan by scan with a dict for what is pending. The peer of
+`channels` is river's HalfSpaceTrees with its defaults on one channel, where river is installed.
 """
 
 from __future__ import annotations
@@ -25,6 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tidegate_cloud.operators import Block, Control
 from tidegate_cloud.operators.anomaly import ROW, Anomaly
+from tidegate_cloud.operators.condition import Condition
+from tidegate_protocols.registry import Rule
 from tidegate_protocols.schema import Channel, Schema
 
 from benchmarks.anomaly_fleet import KINDS, Judged, fleet
@@ -84,8 +91,93 @@ def speed_rows(quick: bool) -> Iterator[Row]:
         operator.watch(block, SCHEMA.channels[0], numbers, state, Control())
         if turn:
             best = min(best, (time.process_time() - start) / len(device))
-    yield Row(f"channels/{channels}", "readings_per_s", 1 / best, "1/s")
+    peer = _half_space_trees(quick)
+    against = "" if peer is None else "river HalfSpaceTrees"
+    yield Row(f"channels/{channels}", "readings_per_s", 1 / best, "1/s", against or None, peer)
     yield Row(f"channels/{channels}", "bytes_per_channel", ROW.itemsize, "B")
+
+
+def _half_space_trees(quick: bool) -> float | None:
+    """Readings per second of river's HalfSpaceTrees: score, then learn, one channel; None without river."""
+    if importlib.util.find_spec("river") is None:
+        print("HalfSpaceTrees are left out: they need river", file=sys.stderr)
+        return None
+    trees = importlib.import_module("river.anomaly").HalfSpaceTrees(seed=1)
+    readings = [{"v": x} for x in np.random.default_rng(0).uniform(size=2_000 if quick else 20_000).tolist()]
+    start = time.process_time()
+    for reading in readings:
+        trees.score_one(reading)
+        trees.learn_one(reading)
+    return len(readings) / (time.process_time() - start)
+
+
+RULES = (
+    "temp > 95 and speed < 2 for 30s", "rpm > 3000 or temp > 110 for 10s", "temp - oil > 20 for 1min", "oil < 1 for 5s",
+    "not (speed > 0) and rpm > 2500 for 20s", "max(temp, oil) > 105 for 30s", "abs(temp - oil) < 0.1 for 1min",
+    "speed * rpm > 90000 for 30s",
+)  # fmt: skip
+
+
+def rule_rows(quick: bool) -> Iterator[Row]:
+    devices, each = 1_000, 120 if quick else 400
+    rng = np.random.default_rng(0)
+    names = ("temp", "speed", "rpm", "oil")
+    n = devices * each
+    # A device's values stay for 40 s each, so that conditions come to hold.
+    columns = tuple(
+        np.repeat(rng.uniform(0, high, (each // 40, devices)), 40, axis=0).ravel()
+        for high in (120.0, 8.0, 4000.0, 110.0)
+    )
+    zero = np.zeros(n, np.int64)
+    block = Block(
+        Schema("engine", tuple(Channel(name) for name in names)), [f"d{i}" for i in range(devices)],
+        np.tile(np.arange(devices, dtype=np.int32), each), np.repeat(np.arange(each) * 1_000_000, devices), columns,
+        (None,) * 4, zero, zero, zero.astype(np.int32), np.zeros(n, np.bool_),
+    )  # fmt: skip
+    control = Control()
+    for i, expression in enumerate(RULES):
+        control.put_rule(Rule(id=f"r{i}", name="", expression=expression))
+    operator = Condition()
+    best, found = np.inf, 0
+    for _ in range(3):
+        state = operator.new_state()
+        start = time.process_time()
+        found = len(operator.process(block, state, control))
+        best = min(best, time.process_time() - start)
+    peer, told = _rules_in_python(block.take(np.arange(n // 3)), names)
+    assert told == len(operator.process(block.take(np.arange(n // 3)), operator.new_state(), control))
+    yield Row(
+        f"rules/{len(RULES)}", "conditions_per_s", n * len(RULES) / best, "1/s", "compiled Python, scan by scan", peer
+    )
+    yield Row(f"rules/{len(RULES)}", "events", found, "1")
+
+
+def _rules_in_python(block: Block, names: tuple[str, ...]) -> tuple[float, int]:
+    """Conditions per second, and how many events, of what anybody would write first. There are no gaps or holes."""
+    unit = {"s": 1_000_000, "min": 60_000_000}
+    rules = []
+    for rule in RULES:
+        condition, _, lasts = rule.rpartition(" for ")
+        number = lasts.rstrip("smin")
+        rules.append((compile(condition, "rule", "eval"), int(number) * unit[lasts[len(number) :]]))
+    rows = list(zip(block.device.tolist(), block.ts_us.tolist(), *(c.tolist() for c in block.columns), strict=True))
+    stage: dict[tuple[int, int], int] = {}
+    holding: set[tuple[int, int]] = set()
+    told = 0
+    start = time.process_time()
+    for device, ts_us, *values in rows:
+        scan = dict(zip(names, values, strict=True))
+        for i, (condition, for_us) in enumerate(rules):
+            key = device, i
+            if not eval(condition, scan):
+                stage.pop(key, None)
+                if key in holding:
+                    holding.remove(key)
+                    told += 1
+            elif key not in holding and ts_us - stage.setdefault(key, ts_us) >= for_us:
+                holding.add(key)
+                told += 1
+    return len(rows) * len(rules) / (time.process_time() - start), told
 
 
 def nab_rows() -> Iterator[Row]:
@@ -140,8 +232,8 @@ def _nab_scorer() -> Any | None:
 
 
 def measure(quick: bool) -> list[Row]:
-    return [*speed_rows(quick), *budget_rows(quick), *nab_rows()]
+    return [*speed_rows(quick), *budget_rows(quick), *nab_rows(), *rule_rows(quick)]
 
 
 if __name__ == "__main__":
-    run("anomaly", measure, packages=["numpy", "numba"])
+    run("anomaly", measure, packages=["numpy", "numba", "river"])
