@@ -27,6 +27,10 @@ _COLOURS = {
 }  # fmt: skip
 
 
+def _table(*columns: str, title: str | None = None) -> Table:
+    return Table(*columns, title=title, box=None, header_style="dim")
+
+
 def _print_json(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False))
 
@@ -70,7 +74,7 @@ def all_rollouts(controller: Controller, as_json: bool) -> None:
     if not found:
         _console().print("No rollout yet: tidegate config push LAYER FILE")
         return
-    table = Table("rollout", "layer", "state", "wave", "have it", "failed", "away", "since", "why it stands so")
+    table = _table("rollout", "layer", "state", "wave", "have it", "failed", "away", "since", "why it stands so")
     for rollout in found:
         counts = _answers(controller, rollout)
         table.add_row(
@@ -113,7 +117,7 @@ def one_rollout(controller: Controller, name: str, steps: list[RolloutStep], as_
     console = _console()
     console.print(Text(f"{rollout.id} {rollout.state}: {rollout.reason}", style=_COLOURS.get(rollout.state, "")))
     back = rollout.state in ("rolling-back", "rolled-back")
-    table = Table("wave", "agents", "are back" if back else "run it", "applying", "failed", "away", "to be told")
+    table = _table("wave", "agents", "are back" if back else "run it", "applying", "failed", "away", "to be told")
     for number, wave in enumerate(rollout.waves):
         counts = _answers(controller, rollout, number)
         now = " ◀" if number == rollout.wave and rollout.state not in ("done", "rolled-back") else ""
@@ -124,13 +128,13 @@ def one_rollout(controller: Controller, name: str, steps: list[RolloutStep], as_
         )  # fmt: skip
     console.print(table)
     if failed:
-        table = Table("agent", "wave", "what happened", "in its words", "heard", title="Did not take it")
+        table = _table("agent", "wave", "what happened", "in its words", "heard", title="Did not take it")
         for entry in failed[:_NAMED]:
             table.add_row(
                 entry["agent"], str(entry["wave"] + 1), entry["answer"], entry["why"], _ago(entry["heard_us"])
             )
         console.print(table)
-    table = Table("when", "what", "who", "why")
+    table = _table("when", "what", "who", "why")
     for step in steps:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(step.ts_us / 1e6))
         table.add_row(when, step.action, step.who, step.why)
@@ -160,7 +164,7 @@ def all_agents(controller: Controller, as_json: bool) -> None:
     if not heard:
         _console().print("No agent has reported yet. An agent reports when its file has [ota]: docs/ota.md")
         return
-    table = Table("agent", "group", "runs", "told", "state", "healthy", "clock", "heard", "why")
+    table = _table("agent", "group", "runs", "told", "state", "healthy", "clock", "heard", "why")
     for name in sorted(heard):
         said, told = heard[name].said, controller.fleet.told.get(name)
         table.add_row(
@@ -192,7 +196,7 @@ def layers_of(controller: Controller, name: str | None, as_json: bool) -> None:
         if as_json:
             _print_json([msgspec.to_builtins(layer) for _, layer in sorted(controller.layers.items())])
             return
-        table = Table("layer", "version", "brought by", "lines", "files")
+        table = _table("layer", "version", "brought by", "lines", "files")
         for layer in sorted(controller.layers.values(), key=lambda each: each.id):
             lines = str(len(layer.content.splitlines()))
             table.add_row(layer.id, str(layer.version), layer.rollout, lines, ", ".join(layer.files))
@@ -223,7 +227,7 @@ def root(folder: Path, as_json: bool) -> None:
         return
     console = _console()
     console.print(f"Root {newest.version}, until {newest.expires:%Y-%m-%d}.")
-    table = Table("role", "keys", "must sign", "private keys here")
+    table = _table("role", "keys", "must sign", "private keys here")
     for name, role in newest.roles.items():
         here = sum(keyid in present for keyid in role.keyids)
         table.add_row(name, ", ".join(role.keyids), str(role.threshold), str(here))

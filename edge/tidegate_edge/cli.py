@@ -162,7 +162,7 @@ def spool_ls(path: Path, as_json: bool) -> None:
     from rich.table import Table
 
     fields = SourceBook.__struct_fields__
-    table = Table("source", *fields)
+    table = Table("source", *fields, box=None, header_style="dim")
     for name, book in books["sources"].items():
         table.add_row(name, *(f"{book[field]:,}" for field in fields))
     console = Console(soft_wrap=True)

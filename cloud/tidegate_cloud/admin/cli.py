@@ -105,7 +105,7 @@ def show(bootstrap: str, as_json: bool) -> None:
         click.echo(_changes_json(changes))
         return
     states = {"leave": "as it should be", "create": "missing", "correct": "settings differ"}
-    table = Table("topic", "holds", "key", "partitions", "kept", "state")
+    table = Table("topic", "holds", "key", "partitions", "kept", "state", box=None, header_style="dim")
     for change in changes:
         topic = change.topic
         kept = "newest per key" if topic.retention_days is None else f"{topic.retention_days} days"
