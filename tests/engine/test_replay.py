@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from tidegate_cloud.engine.changes import changes
 from tidegate_cloud.engine.comparing import compare
 from tidegate_cloud.engine.marks import Mark
 from tidegate_cloud.engine.replay_cli import replay
-from tidegate_protocols.events import Event, EventLane
+from tidegate_protocols.batch import Lane
+from tidegate_protocols.events import EVENT, Event, EventLane
 from tidegate_protocols.frame import encode_frame
 from tidegate_protocols.registry import RULE, Rule
 from tidegate_protocols.topics import EVENTS, FRAMES, RULES, SCHEMAS
@@ -113,6 +115,48 @@ def test_a_replay_finds_what_the_processor_found_and_shows_what_another_limit_wo
     # From an offset on: only what comes after it, and the devices' first scans are all that is known.
     later = replayed(fresh_kafka, "--as", "later", "--from", "1")
     assert len(read(fresh_kafka, "fleet.events.replay.later")) == later["counts"]["events"] == 8
+
+
+def test_previews_and_what_was_learnt_before_the_start_are_replayed_too(fresh_kafka: KafkaNode, tmp_path: Path) -> None:
+    bootstrap = fresh_kafka.bootstrap
+    produce(bootstrap, SCHEMAS.name, [(record.key, record.value) for record in announcement(SPEED)])
+    set_limit(fresh_kafka, 20)
+
+    def send(seq: int, values: list[float], lane: Lane = Lane.LIVE) -> None:
+        frames = [(name.encode(), encode_frame(batch(name, values, seq=seq, lane=lane))) for name in DEVICES]
+        produce(bootstrap, FRAMES.name, frames)
+
+    def found() -> list[tuple[str, str]]:
+        events = [EVENT.decode(record.value or b"") for record in read(fresh_kafka, EVENTS.name)]
+        return [(event.kind, event.lane) for event in events if event.device == DEVICES[0]]
+
+    with services(tmp_path) as group:
+        processor = group.add("processor", "processor", "--bootstrap", bootstrap).start()
+        send(0, [10, 30, 30])
+        send(20, [30, 10], Lane.PREVIEW)  # it has been away, and is over the limit no longer
+        until(lambda: ("within", "provisional") in found(), what="the present")
+        # While the preview is open: what it told stands.
+        shown = replayed(fresh_kafka, "--as", "shown", "--compare")
+        assert shown["compare"] == {"same": 2 * len(DEVICES), "added": [], "missing": [], "changed": []}
+        send(3, [30, 10, 30, 10] * 4 + [30], Lane.BACKLOG)
+        send(20, [30, 10], Lane.BACKLOG)
+        until(lambda: any(kind == "joined" for kind, _ in found()), what="the full record")
+        send(22, [10, 30, 10])
+        until(lambda: found()[-1] == ("within", "authoritative"), what="what came then")
+        assert processor.stop() == 0
+
+    whole = replayed(fresh_kafka, "--as", "whole", "--compare")["compare"]
+    assert (whole["added"], whole["missing"], whole["changed"]) == ([], [], [])
+    again = {(r.key, r.value) for r in read(fresh_kafka, "fleet.events.replay.whole")}
+    assert again == {(r.key, r.value) for r in read(fresh_kafka, EVENTS.name)}
+    # From the middle: who is over the limit already is known only to a replay that has run through what was before.
+    appended = sorted(record.append_us for record in read(fresh_kafka, FRAMES.name))
+    middle = datetime.fromtimestamp(appended[2 * len(DEVICES)] / 1e6, UTC).isoformat()
+    cold = replayed(fresh_kafka, "--as", "cold", "--from", middle, "--compare", status=1)["compare"]
+    assert cold["missing"] or cold["added"]
+    warm = replayed(fresh_kafka, "--as", "warm", "--from", middle, "--warm", "1h", "--compare")["compare"]
+    assert (warm["added"], warm["missing"], warm["changed"]) == ([], [], [])
+    assert 0 < warm["same"] < whole["same"]
 
 
 def test_records_are_cut_where_something_took_effect() -> None:
