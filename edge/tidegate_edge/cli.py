@@ -123,6 +123,8 @@ def check(path: Path, as_json: bool) -> None:
         click.echo(json.dumps(config))
         return
     for section, content in config.items():
+        if content is None:
+            continue
         for i, table in enumerate(content if isinstance(content, list) else [content]):
             name = f"{section}[{i}]" if isinstance(content, list) else section
             _print_table(name, table)

@@ -26,8 +26,8 @@ from .spool.rows import to_batch
 log = logging.getLogger(__name__)
 
 HELD_SCANS = 12_288  # scans read from the spool and not yet acknowledged
-_HELD_CHUNKS = 3_072  # and their chunks: one of a single scan takes as much memory as one of twenty
-_HELD_BACKLOG = 65_536  # scans while behind
+_HELD_BACKLOG = 65_536  # the same while behind, when they are kept as they stand on the disk
+_HELD_CHUNKS = (3_072, 16_384)  # chunks, live and behind: one of a single scan takes as much memory as one of twenty
 _HELD_BYTES = 3 << 20
 _TURN_S = 0.02  # how long a backlog is cut before sources and the preview have their turn
 
@@ -135,9 +135,9 @@ class InOrder:
     @property
     def has_room(self) -> bool:
         """Whether more chunks should be read."""
-        if self.behind:  # they are kept as they stand on the disk
-            return self._held_scans < _HELD_BACKLOG and self._held_bytes < _HELD_BYTES
-        return self._held_scans < HELD_SCANS and self._held_chunks < _HELD_CHUNKS and self._held_bytes < _HELD_BYTES
+        scans = _HELD_BACKLOG if self.behind else HELD_SCANS
+        chunks = _HELD_CHUNKS[self.behind]
+        return self._held_scans < scans and self._held_chunks < chunks and self._held_bytes < _HELD_BYTES
 
     @property
     def oldest(self) -> int | None:

@@ -14,9 +14,9 @@ done
 
 inside() {
   PROOT_NO_SECCOMP=1 proot -q qemu-aarch64-static -0 -r "$system" -b /dev -b /proc -b /sys -b /etc/resolv.conf \
-    -b /etc/ssl/certs -b "$root:/src" -b "$(dirname "$wheel"):/dist" -w /src /usr/bin/env -i \
+    -b "$root:/src" -b "$(dirname "$wheel"):/dist" -w /src /usr/bin/env -i \
     PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive DEBOOTSTRAP_DIR=/debootstrap \
-    PYTHONDONTWRITEBYTECODE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CERT=/etc/ssl/certs/ca-certificates.crt "$@"
+    PYTHONDONTWRITEBYTECODE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CERT=/opt/certificates.pem "$@"
 }
 
 if [ ! -e "$system/.complete" ]; then
@@ -30,6 +30,8 @@ if [ ! -e "$system/.complete" ]; then
   touch "$system/.complete"
 fi
 
+# A copy: what is bound here is written to by whatever is installed inside.
+cp /etc/ssl/certs/ca-certificates.crt "$system/opt/certificates.pem"
 [ -x "$system/opt/tidegate/bin/python" ] || inside python3 -m venv /opt/tidegate
 pip="inside /opt/tidegate/bin/python -m pip install --quiet --constraint constraints/full.txt"
 $pip "/dist/$(basename "$wheel")[edge]" pytest pytest-asyncio pytest-timeout hypothesis

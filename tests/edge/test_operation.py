@@ -62,6 +62,15 @@ def test_status_says_how_a_running_agent_is_and_that_none_runs(agent: RunningAge
     until(lambda: status(agent).returncode == 1)
 
 
+def test_a_sound_file_is_shown_with_all_that_is_in_force(agent: RunningAgent) -> None:
+    command = [*TIDEGATE, "agent", "check", "--config", str(agent.config)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert 'source[0].subscribe[0].filter = "fleet/+/senml"' in done.stdout
+    assert "spool.keep_free_bytes = 67108864" in done.stdout
+    assert done.stdout.endswith(" is sound.\n")
+
+
 def test_the_data_folder_may_have_a_path_longer_than_a_sockets(tmp_path: Path, mqtt_broker: MqttBroker) -> None:
     deep = tmp_path / ("d" * 60) / ("e" * 60)
     deep.mkdir(parents=True)

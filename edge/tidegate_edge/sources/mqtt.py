@@ -112,7 +112,8 @@ class MqttSource:
                 )
                 await asyncio.shield(self._connecting)
             except (OSError, ValueError) as error:  # ValueError: a host name that is none
-                self._trouble(f"{settings.host}:{settings.port}: {_reason(error)}")
+                where = f"{settings.host}:{settings.port}: " if settings.name else ""
+                self._trouble(where + _reason(error))
             else:
                 if await self._keep_alive():
                     pause = _PAUSE_S[0]
