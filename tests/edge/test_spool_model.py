@@ -154,7 +154,7 @@ class SpoolMachine(RuleBasedStateMachine):
         books = self.spool.books
         assert books.balance(), books
         assert books.accepted == sum(len(rows) for rows in self.stored.values())
-        streams = self.spool._by_number.values()
+        streams = self.spool._streams.by_number.values()
         settled = sum(stream.acknowledged + stream.evicted for stream in streams)
         assert books.acknowledged + books.evicted == settled
         (count, size) = self.do(
@@ -179,13 +179,13 @@ class SpoolMachine(RuleBasedStateMachine):
         ends: dict[int, int] = {}
         for (data,) in rows:
             _, number, seq, n, _, _ = decode_head(data)
-            stream = self.spool._by_number[number]
+            stream = self.spool._streams.by_number[number]
             if number in ends:
                 assert seq == ends[number]
             else:
                 assert seq <= stream.tail < seq + n
             ends[number] = seq + n
-        for stream in self.spool._by_number.values():
+        for stream in self.spool._streams.by_number.values():
             assert ends.get(stream.number, stream.tail) == stream.next_seq
 
     def teardown(self) -> None:

@@ -37,28 +37,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 from tidegate_protocols.errors import BadInput
-from tidegate_protocols.ids import check_device_id
 from tidegate_protocols.scan import Value
 from tidegate_protocols.schema import Schema
 
 from ..clock import Clock
 from .books import Books, SourceBook
 from .folder import Folder
+from .group import Commit, Group
 from .opening import Connector, Loaded, check_log, load, salvage_at_start
+from .recent import Recent
 from .room import Room
 from .roster import Roster
 from .rows import PRIORITY, ROW_OVERHEAD, Chunk, Stream, encode_chunk, stream_row
 from .salvage import rebuild
-from .store import REJECTS_MAX, Database, Evicted, Ranks, Transaction, apply, connect, is_damage, open_database, prepare
+from .store import REJECTS_MAX, Database, Evicted, Transaction, apply, connect, is_damage, open_database, prepare
+from .streams import Streams
 
 log = logging.getLogger(__name__)
 
@@ -68,40 +69,8 @@ _SETTLE_S = 1.0  # how long acknowledged chunks may stay, so that many leave in 
 _SETTLE_CHUNKS = 2_048
 _OPEN_MAX = 16_384  # scans that may wait for the disk before sources are asked to hold
 _GROUP_SCANS = 2_048  # a group of so many is committed without waiting for more
-_RECENT_SCANS = 4_096  # scans kept in memory for the uplink, so that what is live is not read back
 _PAYLOAD_KEPT = 4_096
 _RETRY_S = (0.1, 5.0)
-
-
-@dataclass(slots=True)
-class _Group:
-    """What the next commit will store."""
-
-    chunks: list[Chunk] = field(default_factory=list)
-    open: dict[int, Chunk] = field(default_factory=dict)
-    schemas: list[Schema] = field(default_factory=list)
-    books: dict[str, SourceBook] = field(default_factory=dict)
-    keep: dict[str, Callable[[], bytes]] = field(default_factory=dict)
-    drop: list[str] = field(default_factory=list)
-    rejects: list[tuple[str, int, str, str, bytes]] = field(default_factory=list)
-    then: list[Callable[[], None]] = field(default_factory=list)
-    scans: int = 0
-
-    def is_empty(self) -> bool:
-        return not (self.chunks or self.books or self.keep or self.drop or self.rejects or self.then)
-
-
-@dataclass(slots=True)
-class _Commit:
-    """A transaction with what follows when it has succeeded."""
-
-    transaction: Transaction
-    chunks: list[Chunk]
-    new: list[Stream]
-    books: dict[str, SourceBook]
-    then: list[Callable[[], None]]
-    acknowledged: int
-    evicted: int
 
 
 class Spool:
@@ -136,23 +105,20 @@ class Spool:
         self._database: Database | None = None
         self._folder = Folder(directory)
         self._roster = Roster(directory / "streams")
-        self._streams: dict[tuple[str, bytes], Stream] = {}
-        self._by_number: dict[int, Stream] = {}
+        self._streams = Streams()
         self._live_books: dict[str, SourceBook] = {}
         self._next_id = 1
-        self._next_number = 1
         self._searched: dict[int, int] = {}
-        self._group = _Group()
+        self._group = Group()
         self._acks: list[tuple[Stream, int, int, Sequence[Chunk], bool]] = []
         self._acks_since = 0.0
         self._done_chunks = 0
-        self._stuck: _Commit | None = None
+        self._stuck: Commit | None = None
         self._committing = asyncio.Lock()
         self._due = asyncio.Event()
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
-        self._recent: deque[Chunk] = deque()
-        self._recent_scans = 0
+        self._recent = Recent()
 
     # ---- opening and closing
 
@@ -211,19 +177,15 @@ class Spool:
         loaded = await database.run(lambda c: load(c, prepare(c, epoch)))
         self._take(loaded)
         self._folder.write_epoch(self.epoch)
-        if set(self._roster.load()) != set(self._by_number) or self._roster.missing(list(self._by_number.values())):
-            self._roster.rewrite(list(self._by_number.values()))
+        every = self.every()
+        if set(self._roster.load()) != {each.number for each in every} or self._roster.missing(every):
+            self._roster.rewrite(every)
 
     def _take(self, loaded: Loaded) -> None:
-        self.state, self._by_number, self.books = loaded.state, loaded.streams, loaded.books
+        self.state, self.books = loaded.state, loaded.books
         self.epoch = int(self.state["epoch"])
-        self._streams = {
-            (each.device, each.schema.fingerprint): each
-            for each in self._by_number.values()
-            if each.epoch == self.epoch
-        }
+        self._streams = Streams(self.epoch, loaded.streams)
         self._next_id = loaded.next_id
-        self._next_number = max(self._by_number, default=0) + 1
         self._live_books = {name: msgspec.structs.replace(book) for name, book in self.books.sources.items()}
 
     async def _close_file(self) -> None:
@@ -265,9 +227,7 @@ class Spool:
 
     async def _rebuild(self) -> None:
         """Make a sound file of the damaged one and of what memory knows, and put it in its place."""
-        every = {
-            number: replace(stream) for number, stream in self._by_number.items() if stream.stored or stream.next_seq
-        }
+        every = {stream.number: replace(stream) for stream in self._streams if stream.stored or stream.next_seq}
         left = list(self._acks)
         for stream, start, stop, _, gone in left:  # what left counts, and its chunks are not taken over
             self._move(every[stream.number], start, stop, lost=gone)
@@ -283,14 +243,13 @@ class Spool:
 
         self.generation += 1
         for number, mended in every.items():
-            stream = self._by_number[number]
+            stream = self._streams.by_number[number]
             stream.acknowledged, stream.evicted = mended.acknowledged, mended.evicted
             stream.stored, stream.dirty = True, stuck is not None
         # What left while the file was made: its chunks are found and dropped by who reads them again.
         self._acks = [(stream, start, stop, (), gone) for stream, start, stop, _, gone in self._acks[len(left) :]]
         self._done_chunks = 0
         self._recent.clear()
-        self._recent_scans = 0
         self._searched.clear()
         if stuck is not None:
             self._renew(stuck, found.bytes)
@@ -307,14 +266,14 @@ class Spool:
         self.room.max_bytes, self.room.keep_free = max_bytes, keep_free
         self._commit_s = commit_s
 
-    def _renew(self, commit: _Commit, size: int) -> None:
+    def _renew(self, commit: Commit, size: int) -> None:
         """Bring a transaction that is still to be written up to a file that was made anew under it."""
         out = commit.transaction
         out.done.clear()
         out.bytes = size + sum(chunk.size for chunk in commit.chunks)
         out.excess = out.bytes - self.room.limit(self.books.bytes)
-        out.ranks, out.searched = self._ranks(), {}
-        out.streams = [stream_row(stream) for stream in self._by_number.values() if stream.next_seq]
+        out.ranks, out.searched = self._streams.ranks(), {}
+        out.streams = [stream_row(stream) for stream in self._streams if stream.next_seq]
         commit.acknowledged = commit.evicted = 0
 
     async def close(self) -> None:
@@ -347,22 +306,15 @@ class Spool:
 
         `priority` is that of a new stream; a known one keeps its own.
         """
-        key = (device, schema.fingerprint)
-        found = self._streams.get(key)
-        if found is None:
-            check_device_id(device)
-            found = Stream(self._next_number, device, schema, self.epoch, priority=priority)
-            self._next_number += 1
-            self._streams[key] = self._by_number[found.number] = found
-        return found
+        return self._streams.of(device, schema, priority)
 
     def streams(self) -> list[Stream]:
         """All streams of this epoch, in the order in which they were first seen."""
-        return list(self._streams.values())
+        return self._streams.current()
 
     def every(self) -> list[Stream]:
         """All streams of the file, those of earlier epochs too."""
-        return list(self._by_number.values())
+        return list(self._streams)
 
     def put(self, stream: Stream, ts_us: int, values: tuple[Value, ...], flags: int) -> None:
         """Add a scan to the group. `values` are of the channels' types, as `Scan` promises."""
@@ -430,7 +382,7 @@ class Spool:
 
     def by_number(self, number: int) -> Stream:
         """The stream with this number in the file."""
-        return self._by_number[number]
+        return self._streams.by_number[number]
 
     @property
     def database(self) -> Database:
@@ -444,13 +396,7 @@ class Spool:
 
     def predecessors(self, stream: Stream) -> list[Stream]:
         """Streams of the same device and schema in earlier epochs: all of theirs goes out before any of this one's."""
-        return [
-            each
-            for each in self._by_number.values()
-            if each.epoch < stream.epoch
-            and each.device == stream.device
-            and each.schema.fingerprint == stream.schema.fingerprint
-        ]
+        return self._streams.before(stream)
 
     async def claim(self, epochs: Mapping[Stream, int]) -> None:
         """Store under which epoch streams are sent, durably. Raises sqlite3.Error; then nothing has changed."""
@@ -479,17 +425,7 @@ class Spool:
 
     def recent(self, after: int) -> list[Chunk]:
         """Chunks that follow the one with id `after` and are still in memory, once; empty when they are not."""
-        recent = self._recent
-        while recent and recent[0].id <= after:
-            self._recent_scans -= recent.popleft().n
-        if not recent or recent[0].id != after + 1:
-            return []
-        out = [chunk for chunk in recent if chunk.id > chunk.stream.evicted_id]
-        if not out:
-            return []
-        recent.clear()
-        self._recent_scans = 0
-        return out
+        return self._recent.take(after)
 
     # ---- committing
 
@@ -533,15 +469,15 @@ class Spool:
                 if not again and not settle:  # after one that had failed, what came meanwhile
                     break
 
-    def _write(self, commit: _Commit, connection: sqlite3.Connection) -> Evicted:
+    def _write(self, commit: Commit, connection: sqlite3.Connection) -> Evicted:
         self._roster.note(commit.new)
         return apply(connection, commit.transaction)
 
-    def _wake(self, group: _Group) -> None:
+    def _wake(self, group: Group) -> None:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._commit_s, self._due.set)
 
-    def _prepare(self, settle: bool) -> _Commit | None:
+    def _prepare(self, settle: bool) -> Commit | None:
         """Name the group's scans and turn it, and what left, into a transaction; None when there is nothing."""
         group = self._group
         kept = [(key, value()) for key, value in group.keep.items()]
@@ -552,7 +488,7 @@ class Spool:
         settle = settle or (bool(self._acks) and self.clock.monotonic() - self._acks_since >= _SETTLE_S)
         if group.is_empty() and not (settle and self._acks):
             return None
-        self._group = _Group()
+        self._group = Group()
         self.group += 1
         out = Transaction(bytes=self.books.bytes)
         rows: Iterable[Stream] = self._name(group.chunks, out)
@@ -563,10 +499,10 @@ class Spool:
         if settle or out.excess > 0:  # what is evicted takes its stream's last numbers with it
             acknowledged, evicted = self._settle(out)
             out.excess = out.bytes - limit
-            rows = [stream for stream in self._by_number.values() if stream.dirty and stream.next_seq]
+            rows = [stream for stream in self._streams if stream.dirty and stream.next_seq]
             out.state.append(("settled", b"%d" % (self._next_id - 1)))
             if out.excess > 0:
-                out.ranks, out.searched = self._ranks(), self._searched
+                out.ranks, out.searched = self._streams.ranks(), self._searched
         for stream in rows:
             out.streams.append(stream_row(stream))
             if not stream.stored:
@@ -577,7 +513,7 @@ class Spool:
         out.state += kept
         out.dropped += [(key,) for key in group.drop]
         out.rejects += group.rejects
-        return _Commit(out, group.chunks, new, books, group.then, acknowledged, evicted)
+        return Commit(out, group.chunks, new, books, group.then, acknowledged, evicted)
 
     def _name(self, chunks: list[Chunk], out: Transaction) -> list[Stream]:
         """Give the chunks their ids and names and write them into `out`; return the streams that are new."""
@@ -600,15 +536,6 @@ class Spool:
             out.bytes += chunk.size
             out.chunks.append((chunk.id, data))
         return list(new.values())
-
-    def _ranks(self) -> Ranks:
-        """The streams by priority, for an eviction."""
-        by_priority: dict[int, set[int]] = {}
-        for stream in self._by_number.values():
-            by_priority.setdefault(stream.priority, set()).add(stream.number)
-        if len(by_priority) == 1:
-            return [(priority, None) for priority in by_priority]
-        return [(priority, frozenset(by_priority[priority])) for priority in sorted(by_priority)]
 
     def _settle(self, out: Transaction) -> tuple[int, int]:
         """Take what left out of the file; return how many scans were acknowledged and how many given up."""
@@ -633,10 +560,10 @@ class Spool:
         stream.dirty = True
         return scans
 
-    def _finish(self, commit: _Commit, evicted: Evicted) -> None:
+    def _finish(self, commit: Commit, evicted: Evicted) -> None:
         """The transaction is durable: the books move, sources are told, the uplink may go on."""
         for number, scans in evicted.scans.items():
-            stream = self._by_number[number]
+            stream = self._streams.by_number[number]
             stream.evicted += scans
             stream.evicted_id = evicted.last[number]
         self._searched.update(evicted.searched)
@@ -651,11 +578,7 @@ class Spool:
         )
         if evicted.last:
             log.warning("the spool is full: %d scans evicted, the oldest of the lowest priority first", gone)
-        for chunk in commit.chunks:
-            self._recent.append(chunk)
-            self._recent_scans += chunk.n
-        while self._recent_scans > _RECENT_SCANS:
-            self._recent_scans -= self._recent.popleft().n
+        self._recent.add(commit.chunks)
         for callback in commit.then:
             callback()
         self.on_commit()
