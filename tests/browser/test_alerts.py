@@ -25,7 +25,7 @@ def alert_of(stack: Stack, device: str, wanted: Callable[[dict[str, object]], bo
         alerts = stack.http.get("/api/v1/alerts", params={"device": device}).json()["alerts"]
         return next((alert["id"] for alert in alerts if wanted(alert)), None)
 
-    return str(until(found, 30, f"an alert of {device}"))
+    return str(until(found, 90, f"an alert of {device}"))
 
 
 def state_is(state: str, who: str | None = None) -> Callable[[dict[str, object]], bool]:

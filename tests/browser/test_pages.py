@@ -50,6 +50,17 @@ def test_what_is_not_there_is_said_so(screens: Screens, stack: Stack) -> None:
         expect(page.get_by_role("main")).to_contain_text(words)
 
 
+def test_two_keys_go_to_any_page_and_one_alone_to_none(screens: Screens, stack: Stack) -> None:
+    page = screens("light", DESK)
+    open_page(page, "/alerts")
+    for key, address in (("r", "/rollouts"), ("f", "/fences"), ("d", "/devices"), ("p", "/pipeline"), ("a", "/alerts")):
+        page.keyboard.press("g")
+        page.keyboard.press(key)
+        expect(page).to_have_url(stack.url + address)
+    page.keyboard.press("d")
+    expect(page).to_have_url(stack.url + "/alerts")
+
+
 def test_the_theme_follows_the_system_and_the_reader(screens: Screens, alerting: str) -> None:
     page = screens("dark", DESK)
     open_page(page, "/")

@@ -13,6 +13,7 @@ export const KEYS = [
   ["x", "Mark, to act on several"],
   ["u", "Undo the last of these"],
   ["Esc", "Close, go back"],
+  ["g", "Go, then m a d f r p: map, alerts, devices, fences, rollouts, pipeline"],
   ["/", "Search"],
   ["?", "This list"],
 ];

@@ -6,7 +6,7 @@ import { clockTime } from "./format.js";
 import { FreshChip, useFreshness } from "./fresh.js";
 import { Help } from "./help.js";
 import { Icon, Logo } from "./icons.js";
-import { SHELL, useKeys } from "./keys.js";
+import { MENU, SHELL, useKeys } from "./keys.js";
 import { navigate } from "./router.js";
 import { Search } from "./search.js";
 import { Settings } from "./settingsmenu.js";
@@ -22,13 +22,28 @@ const PAGES = [
   ["pipeline", "/pipeline", "pipe", "Pipeline"],
 ];
 
+/** After `g` within this long, a letter goes to a page. */
+const GO_MS = 1500;
+const GO = { m: "/", a: "/alerts", d: "/devices", f: "/fences", r: "/rollouts", p: "/pipeline" };
+
 export function Shell({ page, title, id, children }) {
   const [help, showHelp] = useState(false);
   const fresh = useFreshness();
+  const going = useRef(-Infinity);
+  const go = (address) => () => {
+    if (performance.now() - going.current > GO_MS) return false;
+    going.current = -Infinity;
+    navigate(address);
+  };
+  // Before the page: its own letters mean something else.
+  useKeys(Object.fromEntries(Object.entries(GO).map(([key, address]) => [key, go(address)])), MENU);
   const up = `/${page}`;
   useKeys({
     "?": () => showHelp(true),
     u: () => undo(),
+    g: () => {
+      going.current = performance.now();
+    },
     Escape: () => {
       if (id) navigate(up);
       else return false;

@@ -10,7 +10,6 @@ import { clockTime, duration, number, plural, when } from "../format.js";
 import { Icon, Severity } from "../icons.js";
 import { useKeys } from "../keys.js";
 import { alertAddress, deviceAddress, navigate } from "../router.js";
-import { settings } from "../settings.js";
 import { SnoozeMenu } from "../snooze.js";
 import { deviceName, may, putAlert, shownAlerts, shownGroups, state, useStore } from "../store.js";
 
