@@ -115,6 +115,7 @@ async def test_no_more_repetitions_are_kept_than_a_window_needs(spool: Spool) ->
     await spool.commit()
     last = 5 * KEPT_MIN - 1
     assert repeats.seen(last + 1, mark_of("t", b"%d" % last), again=True)
+    assert not repeats.seen(1, mark_of("t", b"0"), again=True), "memory keeps no more of them than the disk"
     rows = await spool.database.run(
         lambda c: c.execute("SELECT count(*) FROM state WHERE key LIKE 'mqtt/x/%'").fetchone()[0]
     )

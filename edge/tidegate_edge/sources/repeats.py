@@ -54,7 +54,7 @@ class Repeats:
         self._prefix = prefix
         self.keep(window)
         self._hashes: dict[int, bytes] = {}
-        self._rows: deque[tuple[int, int]] = deque()  # number and messages of each row
+        self._rows: deque[tuple[int, _Marks]] = deque()  # number and messages of each row
         self._count = 0
         self._group = -1
         self._marks: _Marks = []
@@ -65,7 +65,7 @@ class Repeats:
         for key in sorted(own):
             marks = msgspec.msgpack.decode(spool.state[key], type=_Marks)
             self._hashes.update(marks)
-            self._rows.append((int(key.removeprefix(prefix)), len(marks)))
+            self._rows.append((int(key.removeprefix(prefix)), marks))
             self._count += len(marks)
         self._next = self._rows[-1][0] + 1 if self._rows else 0
 
@@ -110,12 +110,15 @@ class Repeats:
         self._spool.keep(self._key(number), partial(self._close_row, number, marks))
 
     def _close_row(self, number: int, marks: _Marks) -> bytes:
-        self._rows.append((number, len(marks)))
+        self._rows.append((number, marks))
         self._count += len(marks)
         old = []
-        while self._rows and self._count - self._rows[0][1] >= self._kept:
+        while self._rows and self._count - len(self._rows[0][1]) >= self._kept:
             gone, messages = self._rows.popleft()
-            self._count -= messages
+            self._count -= len(messages)
+            for mid, mark in messages:
+                if self._hashes.get(mid) is mark:  # the id was not used again since
+                    del self._hashes[mid]
             old.append(self._key(gone))
         if old:
             self._spool.drop(old)
