@@ -3,9 +3,10 @@
 The processor is pinned to one core, Kafka and what makes the load to the others. Rates are taken from the log as it is
 worked off: between the moment that a tenth of it is committed and the last.
 
-messages/256, readings/1024  32 and 128 scans of 8 channels in a frame. The peer is quixstreams, exactly once, with the
-                same decoder and operators (benchmarks/peers/quix_engine.py), pinned alike; it is installed into
-                ~/.cache/tidegate/bench-quixstreams, or where TIDEGATE_QUIXSTREAMS says, on first use
+messages/256, readings/1024  32 and 128 scans of 8 channels in a frame; `*_share`: of a micro-batch's time. The peer
+                is quixstreams, exactly once, with the same decoder and operators (benchmarks/peers/quix_engine.py),
+                pinned alike; it is installed into ~/.cache/tidegate/bench-quixstreams, or where
+                TIDEGATE_QUIXSTREAMS says, on first use
 latency/half-load  from append of a frame to the event at a reader of committed records, while frames come at half of
                 the rate of messages/256
 checkpoint      bytes of state rows written for each byte of input, while messages/256 was worked off
@@ -47,6 +48,7 @@ _MANY = 30_000
 _PEER = "quixstreams exactly-once"
 _VENV = Path(os.environ.get("TIDEGATE_QUIXSTREAMS", Path.home() / ".cache" / "tidegate" / "bench-quixstreams"))
 _CORE = {0}
+_STAGES = ("decode", "admission", "operators", "encode", "commit")
 _PARTS = [Part(FRAMES.name, partition) for partition in range(DEVICE_PARTITIONS)]
 
 
@@ -65,6 +67,7 @@ def measure(quick: bool) -> list[Row]:
         peer = None if quick else bench.peer(count // 10, 32)
         rows.append(Row("messages/256", "messages_per_s", small.rate, "1/s", _named(peer), peer))
         rows.append(Row("messages/256", "messages_per_cpu_s", small.cpu_rate, "1/s"))
+        rows += [Row("messages/256", f"{name}_share", share, "1") for name, share in small.shares.items()]
         rows.append(Row("checkpoint", "bytes_per_input_byte", small.checkpoint, "1"))
         large = bench.work_off(count // 4, 128)
         peer = None if quick else bench.peer(count // 40, 128)
@@ -83,10 +86,12 @@ def measure(quick: bool) -> list[Row]:
 
 
 class _Done:
-    """What working off a log was like: messages a second, by the clock and of CPU; checkpoint bytes an input byte."""
+    """What working off a log was like: messages a second, by the clock and of CPU; checkpoint bytes an input byte; what
+    share of the time in micro-batches each stage took.
+    """
 
-    def __init__(self, rate: float, cpu_rate: float, checkpoint: float) -> None:
-        self.rate, self.cpu_rate, self.checkpoint = rate, cpu_rate, checkpoint
+    def __init__(self, rate: float, cpu_rate: float, checkpoint: float, shares: dict[str, float]) -> None:
+        self.rate, self.cpu_rate, self.checkpoint, self.shares = rate, cpu_rate, checkpoint, shares
 
 
 class _Bench:
@@ -137,7 +142,13 @@ class _Bench:
                 sum(metric_of(at, f"tidegate_processor_{name}_total") for at in metrics)
                 for name in ("checkpoint_bytes", "input_bytes")
             )
-            return _Done(rate, cpu_rate, written / read)
+            spent = {
+                stage: sum(
+                    metric_of(at, f'tidegate_processor_stage_seconds_total{{stage="{stage}"}}') for at in metrics
+                )
+                for stage in _STAGES
+            }
+            return _Done(rate, cpu_rate, written / read, {stage: s / sum(spent.values()) for stage, s in spent.items()})
 
     def _pace(self, group: str, count: int, processes: list[psutil.Process]) -> tuple[float, float]:
         """Messages a second and a CPU second, from a tenth of `count` on."""
