@@ -33,7 +33,7 @@ from .demo_fleet import Fleet, Recording, Simulated, agent_sources, seed_registr
 from .supervisor import Service, ServiceFailed, Supervisor, end_leftovers, is_alive, read_run_file
 
 _POLL_S = 0.25
-_SERVICES = ("broker", "mqtt", "processor", "alerts", "console", "agent", "devices")
+_SERVICES = ("broker", "mqtt", "processor", "alerts", "console", "agent", "devices", "history")
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,15 +210,30 @@ def _start(settings: Settings, fleet: Fleet, supervisor: Supervisor, end: thread
         seed_registry(bootstrap, fleet, directory)
         on_kafka = ("--bootstrap", bootstrap, "--metrics-port", 0)
         metrics = {name: free_port() for name in ("processor", "alerts", "agent")}
+        history_port = free_port()
         scraped = [f"--scrape={name}=http://127.0.0.1:{port}/metrics" for name, port in metrics.items()]
         agent_file = _agent_config(settings, bootstrap, mqtt_port)
         start(
             _tidegate("processor", "processor", *on_kafka[:3], metrics["processor"]),
             _tidegate("alerts", "alerts", *on_kafka[:3], metrics["alerts"]),
-            _tidegate("console", "console", *on_kafka, "--port", settings.port, "--login-link", *scraped),
+            _tidegate(
+                "console",
+                "console",
+                *on_kafka,
+                "--port",
+                settings.port,
+                "--login-link",
+                *scraped,
+                "--history",
+                f"http://127.0.0.1:{history_port}",
+            ),
             _tidegate("agent", "agent", "run", "--config", agent_file, "--metrics-port", metrics["agent"]),
         )
-        start(_tidegate("devices", *fleet.command(directory, mqtt_port), may_end=fleet.ends))
+        # Charts need their past later than pages need their present.
+        start(
+            _tidegate("devices", *fleet.command(directory, mqtt_port), may_end=fleet.ends),
+            _tidegate("history", "history", *on_kafka, "--dir", directory / "history", "--port", history_port),
+        )  # fmt: skip
     _announce(settings, supervisor, fleet, bootstrap, mqtt_port, console)
 
 

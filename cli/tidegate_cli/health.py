@@ -18,7 +18,7 @@ from .scrape import Samples, difference, fetch_metrics
 from .supervisor import RunFile, is_alive
 
 _TIMEOUT_S = 5.0
-_STAGES = ("agent", "processor", "alerts", "console")
+_STAGES = ("agent", "processor", "alerts", "console")  # what every way from a reading to a page has
 _GROUPS: tuple[tuple[str, str, Topic], ...] = (
     ("processor", "tidegate-processor", FRAMES),
     ("alerts", "tidegate-alerts", EVENTS),
@@ -192,7 +192,36 @@ def _stages(now: Samples, added: Samples, seconds: float, lags: dict[str, int]) 
             stage("console", ("readings", "tidegate_console_readings"),
                   ("updates", "tidegate_console_reading_to_page_seconds_count"), 0, 0, notes)
         )  # fmt: skip
+    if _known("history", now):
+        counts = (("unreadable", "tidegate_history_unreadable"), ("scans that came again", "tidegate_history_left_out"))
+        notes = [f"{int(now.total(name)):,} {words}" for words, name in counts if now.total(name)]
+        stages.append(
+            stage("history", ("frames", "tidegate_history_frames"), ("readings", "tidegate_history_readings"),
+                  waiting("history"), 0, notes)
+        )  # fmt: skip
+    if _known("notify", now):
+        stages.append(_notify(now, added, seconds))
     return stages
+
+
+def _notify(now: Samples, added: Samples, seconds: float) -> StageHealth:
+    """Messages to people: those that are done came in, those that were sent went out."""
+    name = "tidegate_notify_messages_total"
+
+    def count(samples: Samples, *states: str) -> float:
+        return sum(value for labels, value in samples.labelled(name) if not states or labels["state"] in states)
+
+    notes = [f"{labels['state']}: {int(value):,}" for labels, value in now.labelled(name) if labels["state"] != "sent"]
+    if failures := int(now.total("tidegate_notify_failures_total")):
+        notes.append(f"{failures:,} attempts failed")
+    pending = int(now.total("tidegate_notify_pending"))
+    if pending:
+        notes.append(f"the oldest waits for {now.total('tidegate_notify_oldest_seconds'):.0f} s")
+    return StageHealth(
+        "notify", "messages", "sent", int(count(now)) + pending, int(count(now, "sent")), pending,
+        int(count(now, "failed", "too-old")), round(count(added) / seconds, 1),
+        round(count(added, "sent") / seconds, 1), notes,
+    )  # fmt: skip
 
 
 def _known(stage: str, now: Samples) -> bool:
@@ -202,6 +231,8 @@ def _known(stage: str, now: Samples) -> bool:
         "processor": "tidegate_processor_frames_total",
         "alerts": "tidegate_alerts_events_total",
         "console": "tidegate_console_clients",
+        "history": "tidegate_history_readings",
+        "notify": "tidegate_notify_pending",
     }[stage] in now
 
 
@@ -239,9 +270,13 @@ def _problems(services: list[ServiceHealth], stages: list[StageHealth]) -> list[
             problems.append(f"{service.name} (process {service.pid}) runs but its metrics do not answer")
     for stage in stages:
         if stage.lost:
-            problems.append(f"{stage.name}: {stage.lost:,} lost" if stage.name == "agent" else _dead_letters(stage))
+            problems.append(_loss(stage))
     return problems
 
 
-def _dead_letters(stage: StageHealth) -> str:
+def _loss(stage: StageHealth) -> str:
+    if stage.name == "agent":
+        return f"{stage.name}: {stage.lost:,} lost"
+    if stage.name == "notify":
+        return f"{stage.name}: {stage.lost:,} messages reached nobody (tidegate notify ls)"
     return f"{stage.name}: {stage.lost:,} dead letters (tidegate dlq ls)"

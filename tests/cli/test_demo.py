@@ -121,7 +121,7 @@ def test_the_first_alert_comes_and_a_second_start_goes_on(start: Any) -> None:
         assert step in demo.output
     services = demo.run.services
     assert [service.name for service in services] == [
-        "broker", "mqtt", "processor", "alerts", "console", "agent", "devices",
+        "broker", "mqtt", "processor", "alerts", "console", "agent", "devices", "history",
     ]  # fmt: skip
     until(lambda: demo.get("/api/v1/snapshot")["alerts"], timeout=60, what="the first alert")
     devices = {device["id"] for device in demo.get("/api/v1/snapshot")["devices"]}
@@ -133,7 +133,14 @@ def test_the_first_alert_comes_and_a_second_start_goes_on(start: Any) -> None:
     )  # fmt: skip
     assert status.returncode == 0, status.stdout + status.stderr
     stages = {stage["name"]: stage for stage in json.loads(status.stdout)["stages"]}
-    assert all(stages[name]["came_in"] > 0 for name in ("agent", "processor", "alerts", "console"))
+    assert all(stages[name]["came_in"] > 0 for name in ("agent", "processor", "alerts", "console", "history"))
+
+    def past() -> str:
+        device = sorted(devices)[0]
+        query = f"/api/v1/devices/{device}/series?channel=lat&from_us=0&max_points=10"
+        return str(demo.get(query)["source"])
+
+    until(lambda: past() == "history", timeout=60, what="a chart of what history keeps")
 
     second = Demo(demo.directory)
     assert second.process.wait(60) == 1
@@ -168,7 +175,7 @@ def test_what_a_killed_demo_left_running_is_ended_by_the_next(start: Any) -> Non
     demo.process.kill()
     demo.process.wait()
     again = start("--devices", "4").until_up()
-    assert "Ended what an earlier demo left running: devices, agent" in again.output
+    assert "Ended what an earlier demo left running: history, devices, agent" in again.output
     assert not any(is_alive(service) for service in services)
     assert again.interrupt() == 0
 

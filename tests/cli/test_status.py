@@ -37,6 +37,10 @@ class Stage:
         self.delay = Histogram(
             "tidegate_processor_event_to_commit_seconds", "x", buckets=(0.1, 0.2, 1.0), registry=registry
         )
+        self.kept = Gauge("tidegate_history_readings", "x", registry=registry)
+        self.history_lag = Gauge("tidegate_history_lag_records", "x", registry=registry)
+        self.messages = Counter("tidegate_notify_messages", "x", ["receiver", "state"], registry=registry)
+        self.messages_pending = Gauge("tidegate_notify_pending", "x", registry=registry)
         self.server, self._thread = start_http_server(0, "127.0.0.1", registry)
         self.url = f"http://127.0.0.1:{self.server.server_port}/metrics"
 
@@ -97,6 +101,27 @@ def test_counts_waits_and_delay_are_told(fresh_kafka: KafkaNode, stage: Stage, t
     assert "All is well in what was looked at." in words
     assert "All is well." not in words
     assert {stages["alerts"][name] for name in ("came_in", "went_out", "lost", "in_per_s")} == {None}
+
+
+def test_history_and_notifications_are_told_where_they_run(
+    fresh_kafka: KafkaNode, stage: Stage, tmp_path: Path
+) -> None:
+    stage.kept.set(700)
+    stage.history_lag.set(3)
+    stage.messages.labels("ops", "sent").inc(5)
+    stage.messages.labels("ops", "overtaken").inc(2)
+    stage.messages_pending.set(1)
+    write_run_file(tmp_path, fresh_kafka.bootstrap, myself(stage))
+    health = json.loads(run("--dir", tmp_path, "--json").stdout)
+    stages = {each["name"]: each for each in health["stages"]}
+    assert (stages["history"]["went_out"], stages["history"]["waits"]) == (700, 3)
+    assert [stages["notify"][name] for name in ("came_in", "went_out", "waits", "lost")] == [8, 5, 1, 0]
+    assert "overtaken: 2" in stages["notify"]["notes"]
+    assert health["problems"] == []
+    stage.messages.labels("ops", "failed").inc()
+    result = run("--dir", tmp_path)
+    assert result.exit_code == 1
+    assert "notify: 1 messages reached nobody (tidegate notify ls)" in result.stdout
 
 
 def test_what_no_metrics_tell_is_not_given_as_zero(fresh_kafka: KafkaNode) -> None:

@@ -7,12 +7,14 @@ import signal
 import socket
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import uvicorn
 from confluent_kafka import KafkaException
+from prometheus_client import CollectorRegistry, Gauge, start_http_server
 from tidegate_protocols.errors import BadInput
 
 from tidegate_cloud.clock import SystemClock
@@ -40,10 +42,11 @@ _AGAIN_S = 2.0
     "--quarter-days", type=click.FloatRange(1), default=1100.0, show_default=True, help="Of 15 minutes, and events."
 )
 @click.option("--memory", default="1GB", show_default=True, help="What DuckDB may use.")
+@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Prometheus on 127.0.0.1; 0: a free port.")
 @click.option("--log-level", type=click.Choice(LOG_LEVELS), default="warning", show_default=True)
 def history(
     bootstrap: str, directory: Path, host: str, port: int, token: str, raw_days: float, minute_days: float,
-    quarter_days: float, memory: str, log_level: str,
+    quarter_days: float, memory: str, metrics_port: int | None, log_level: str,
 ) -> None:  # fmt: skip
     """Keep readings and events for charts. Consoles ask it: tidegate console --history URL."""
     logging.basicConfig(
@@ -61,12 +64,14 @@ def history(
         memory=memory,
     )  # fmt: skip
     try:
-        _serve(store, bootstrap, listener, token, log_level)
+        _serve(store, bootstrap, listener, token, metrics_port, log_level)
     finally:
         store.close()
 
 
-def _serve(store: DuckStore, bootstrap: str, listener: socket.socket, token: str, log_level: str) -> None:
+def _serve(
+    store: DuckStore, bootstrap: str, listener: socket.socket, token: str, metrics_port: int | None, log_level: str
+) -> None:
     stop = threading.Event()
     follower = Follower(bootstrap, store, SystemClock())
     failed: list[BaseException] = []
@@ -87,9 +92,10 @@ def _serve(store: DuckStore, bootstrap: str, listener: socket.socket, token: str
     serving = threading.Thread(target=server.run, args=([listener],), name="history-serve")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    metrics = "" if metrics_port is None else f", metrics on {_measure(follower, metrics_port)}"
     reading.start()
     serving.start()
-    click.echo(f"ready: history http://{_host(listener)}:{listener.getsockname()[1]}")
+    click.echo(f"ready: history http://{_host(listener)}:{listener.getsockname()[1]}{metrics}")
     sys.stdout.flush()
     while reading.is_alive():
         reading.join(0.2)
@@ -97,6 +103,22 @@ def _serve(store: DuckStore, bootstrap: str, listener: socket.socket, token: str
     serving.join()
     if failed:
         raise click.ClickException(f"history: {failed[0]}")
+
+
+def _measure(follower: Follower, port: int) -> str:
+    """Serve the follower's figures to Prometheus; returns where."""
+    registry = CollectorRegistry()
+    for name, words in (
+        ("readings", "Readings kept"), ("frames", "Frames read"), ("lag_records", "Records on Kafka that are not kept"),
+        ("unreadable", "Records that could not be read"), ("left_out", "Scans that had been kept before"),
+    ):  # fmt: skip
+        figure = partial(getattr, follower, name.removesuffix("_records"))
+        Gauge(f"tidegate_history_{name}", words, registry=registry).set_function(figure)
+    try:
+        server, _ = start_http_server(port, addr="127.0.0.1", registry=registry)
+    except OSError as error:
+        raise click.ClickException(f"port {port} cannot be had for metrics: {error.strerror}") from None
+    return f"http://127.0.0.1:{server.server_port}/metrics"
 
 
 def _host(listener: socket.socket) -> str:

@@ -11,14 +11,15 @@ import threading
 
 import numpy as np
 import numpy.typing as npt
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from tidegate_protocols.batch import Lane
 from tidegate_protocols.codec.bulk import Block, Decoded, decode_many
+from tidegate_protocols.codec.priors import Priors
 from tidegate_protocols.errors import BadInput
 from tidegate_protocols.events import EVENT
-from tidegate_protocols.frame import UnknownSchema
+from tidegate_protocols.frame import NotYetReadable
 from tidegate_protocols.schema import Schema
-from tidegate_protocols.topics import EVENTS, FRAMES, SCHEMAS
+from tidegate_protocols.topics import EVENTS, FRAMES, PRIORS, SCHEMAS
 
 from tidegate_cloud.clock import Clock
 from tidegate_cloud.kafka import Message, Offsets, Part, passes, reader, take
@@ -29,12 +30,17 @@ _log = logging.getLogger(__name__)
 _AT_ONCE = 5_000
 _WAIT_S = 0.5
 _TIDY_S = 60.0
+_LOOK_S = 1.0
 _WAITING_MAX = 20_000
 _LANE = 3
 
 
 class Follower:
-    """See the module's docstring. `run` returns when `stop` is set; it raises KafkaException, BadInput."""
+    """See the module's docstring. `run` returns when `stop` is set; it raises KafkaException, BadInput.
+
+    `readings` kept, `frames` read, `unreadable` records, scans `left_out` since they came before; `lag`: records that
+    Kafka has and that are not kept yet.
+    """
 
     def __init__(self, bootstrap: str, store: HistoryStore, clock: Clock) -> None:
         self._bootstrap = bootstrap
@@ -42,8 +48,11 @@ class Follower:
         self._clock = clock
         self._cursors = dict(store.cursors())
         self._schemas: dict[bytes, Schema] = {}
+        self._priors: dict[bytes, Priors] = {}
         self._waiting: list[Message] = []  # frames whose schema is still to come; their offsets are not kept
-        self.readings = self.unreadable = self.left_out = 0
+        self._read: dict[Part, int] = {}
+        self._looked = float("-inf")
+        self.readings = self.frames = self.unreadable = self.left_out = self.lag = 0
 
     def run(self, stop: threading.Event) -> None:
         consumer = reader(self._bootstrap, "tidegate-history")
@@ -51,14 +60,27 @@ class Follower:
             self._assign(consumer)
             tidied = self._clock.monotonic()
             while not stop.is_set():
-                self._round(take(consumer, _AT_ONCE, _WAIT_S))
+                messages = take(consumer, _AT_ONCE, _WAIT_S)
+                self._round(messages)
+                self._note(consumer, messages)
                 if self._clock.monotonic() - tidied >= _TIDY_S:
                     self._store.tidy(self._clock.now_us())
                     tidied = self._clock.monotonic()
         finally:
             consumer.close()
 
-    def _assign(self, consumer) -> None:  # type: ignore[no-untyped-def]
+    def _note(self, consumer: Consumer, messages: list[Message]) -> None:
+        """How far the partitions have been read, and by what they are behind."""
+        for message in messages:
+            part = Part(message.topic(), message.partition())
+            if part in self._read:
+                self._read[part] = message.offset() + (message.error() is None)
+        if self._clock.monotonic() - self._looked >= _LOOK_S:
+            self._looked = self._clock.monotonic()
+            ends = {part: consumer.get_watermark_offsets(TopicPartition(*part), cached=True) for part in self._read}
+            self.lag = sum(max(0, found[1] - self._read[part]) for part, found in ends.items() if found is not None)
+
+    def _assign(self, consumer: Consumer) -> None:
         kept = self._store.offsets()
         parts = [Part(topic.name, number) for topic in (FRAMES, EVENTS) for number in range(topic.partitions)]
         earliest = Offsets(self._bootstrap, "tidegate-history-offsets").earliest(parts)
@@ -69,7 +91,8 @@ class Follower:
                 _log.error("%s[%d]: Kafka no longer has offsets %d to %d", *part, begin, earliest[part] - 1)
                 begin = earliest[part]
             starts.append(TopicPartition(*part, begin))
-        consumer.assign([*starts, TopicPartition(SCHEMAS.name, 0, 0)])
+        self._read = {Part(tp.topic, tp.partition): tp.offset for tp in starts}
+        consumer.assign([*starts, *(TopicPartition(topic.name, 0, 0) for topic in (SCHEMAS, PRIORS))])
 
     def _round(self, messages: list[Message]) -> None:
         portion, frames = Portion(), []
@@ -78,8 +101,8 @@ class Follower:
                 continue
             place = (message.topic(), message.partition())
             match message.topic():
-                case SCHEMAS.name:
-                    self._schema(message)
+                case SCHEMAS.name | PRIORS.name:
+                    self._learn(message)
                     continue
                 case EVENTS.name:
                     try:
@@ -89,25 +112,31 @@ class Follower:
                         _log.warning("left out: %s", error.at(f"{place[0]}[{place[1]}]@{message.offset()}"))
                 case FRAMES.name:
                     frames.append(message)
+                    self.frames += 1
             portion.offsets[place] = message.offset() + 1
         self._frames(portion, self._waiting + frames)
         if portion.offsets:
             self._store.keep(portion)
 
-    def _schema(self, message: Message) -> None:
+    def _learn(self, message: Message) -> None:
+        """A schema, or priors that frames build on."""
         try:
-            schema = Schema.from_json(message.value() or b"")
-            self._schemas[schema.fingerprint] = schema
+            if message.topic() == SCHEMAS.name:
+                schema = Schema.from_json(message.value() or b"")
+                self._schemas[schema.fingerprint] = schema
+            else:
+                priors = Priors.from_json(message.value() or b"")
+                self._priors[priors.name] = priors
         except BadInput as error:
-            _log.warning("left out: %s", error.at(f"{SCHEMAS.name}@{message.offset()}"))
+            _log.warning("left out: %s", error.at(f"{message.topic()}@{message.offset()}"))
 
     def _frames(self, portion: Portion, messages: list[Message]) -> None:
-        """Decode frames and put what is new of them into the portion; those whose schema is not there yet wait."""
+        """Decode frames and put what is new of them into the portion; those that name what is not there yet wait."""
         self._waiting = []
         while messages:
-            decoded = decode_many([message.value() for message in messages[:_AT_ONCE]], self._schemas)
+            decoded = decode_many([message.value() for message in messages[:_AT_ONCE]], self._schemas, self._priors)
             for place, error in decoded.bad.items():
-                if isinstance(error, UnknownSchema) and len(self._waiting) < _WAITING_MAX:
+                if isinstance(error, NotYetReadable) and len(self._waiting) < _WAITING_MAX:
                     self._waiting.append(messages[place])
                 else:
                     self.unreadable += 1
