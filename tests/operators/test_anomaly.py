@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tidegate_cloud.operators import Block, Control, Level
 from tidegate_cloud.operators.anomaly import ROW, Anomaly
+from tidegate_cloud.operators.kernels import anomaly_tails as tails
 from tidegate_protocols.registry import Device, Feedback, Rule
 from tidegate_protocols.schema import Channel, Schema
 
@@ -85,6 +86,23 @@ def test_a_slow_drift() -> None:
     values = daily(np.random.default_rng(5), 4)
     values[7000:7600] += np.linspace(0, 5, 600)
     assert any(kind == "anomalous" and 7000 <= seq < 7600 for seq, kind, _ in told(block_of(values, 300.0)))
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_drift_that_pauses_is_one_episode_however_often_it_is_read(seed: int) -> None:
+    """Three humps of 18 h, read each minute: between them it is nearly back."""
+    values = 20 + np.random.default_rng(seed).normal(0, 0.5, 2 * 7 * 1440)
+    values[14_000:17_240] += np.abs(np.sin(np.linspace(0, 3 * math.pi, 3240)))
+    begun = [(seq, signal) for seq, kind, signal in told(block_of(values, 60.0)) if kind == "anomalous"]
+    assert [signal for seq, signal in begun if 14_000 <= seq < 18_000] == ["drift"]
+
+
+def test_thresholds_are_learnt_where_heavy_tails_are_read_each_second() -> None:
+    """Something is beyond the bounds every minute: peaks must come to an end all the same."""
+    values = np.random.default_rng(3).standard_t(3, 600_000)  # a week
+    events, state = run(Anomaly(), [block_of(values, 1.0)], Control())
+    assert state.tables["channels"].data["peaks"][:, tails.SPIKE].max() > 1000
+    assert sum(event.kind == "anomalous" for _, _, event in events) <= 5
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e6, -1e9])

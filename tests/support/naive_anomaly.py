@@ -201,7 +201,7 @@ class Channel:
         self.tails: list[Tail] = []
         self.open: dict[str, float] | None = None
         self.signal = ""
-        self.alarm_t = self.hold = 0.0
+        self.over_t = self.hold = self.apart = 0.0
         # Intervals.
         self.dt_mean = self.dt_longest = self.age_s = 0.0
         self.gap_told = False
@@ -229,17 +229,20 @@ class Channel:
         if self.seen and t <= self.t:
             return [], 0.0
         said: list[Said] = []
-        if self.open and t - self.alarm_t > max(self.hold, k.EPISODE_S_LEAST):
+        if self.open and t > self.over_t:
             o, self.open = self.open, None
             numbers = (o["highest"], NAN, NAN, o["peak"], o["peak_us"], o["since_us"])
             said.append(Said(scan, "settled", self.signal, numbers))
         if not abs(v) <= k.MOST_VALUE:
             if self.seen > k.ANCHOR + 20 and not self.gap_told and self._overdue(t - self.t):
                 self.gap_told = True
-                said += self._alarm(scan, us, NAN, "gap", 1.0, NAN, NAN, 0)
+                said += self._alarm(scan, us, NAN, "gap", 1.0, NAN, NAN, 0, self.hold)
             return said, 0.0
         if not self.low <= v <= self.high:
-            said += self._alarm(scan, us, v, "range", 1.0, self.low, self.high, self.days.since(v - self.first))
+            said += self._alarm(
+                scan, us, v, "range", 1.0, self.low, self.high, self.days.since(v - self.first),
+                max(self.hold, k.EPISODE_S_LEAST),
+            )  # fmt: skip
             if self.seen:
                 self.t = t
             return said, 0.0
@@ -261,7 +264,7 @@ class Channel:
         return dt > k.GAP_MISSED * self.dt_mean and dt > 1.5 * self.dt_longest
 
     def _alarm(
-        self, scan: int, us: int, v: float, signal: str, ratio: float, low: float, high: float, days: int
+        self, scan: int, us: int, v: float, signal: str, ratio: float, low: float, high: float, days: int, hold: float
     ) -> list[Said]:
         said = []
         if self.open is None:
@@ -270,7 +273,7 @@ class Channel:
             said = [Said(scan, "begin", signal, (ratio, low, high, v, days, self.seen))]
         if ratio > self.open["highest"]:
             self.open |= {"highest": ratio, "peak": v, "peak_us": us}
-        self.alarm_t = us * 1e-6
+        self.over_t = max(self.over_t, us * 1e-6 + (k.EPISODE_S_MOST if signal == "drift" else hold))
         return said
 
     def _learn(self, scan: int, us: int, t: float, v: float, said: list[Said]) -> float:
@@ -286,7 +289,7 @@ class Channel:
         expected, base_kind, low, high, margin, signal = self._signals(n, t, x, dt, young, shrink)
         novelty = self._refractory(n, dt, margin)
         if novelty > tails.BOUND[tails.NOVELTY]:
-            alarms.append((self.tails[tails.NOVELTY].ratio(novelty, t, self.hold) / self.wide, signal))
+            alarms.append((self.tails[tails.NOVELTY].ratio(novelty, t, self.apart) / self.wide, signal))
         alarms += self._checks(n, t, x, dt, young, expected, base_kind, paused)
         if self._stuck(n, x, young):
             alarms.append((1.0, "stuck"))
@@ -295,7 +298,7 @@ class Channel:
             still = checks.STILL_WEIGHT * self.e_moved
             size = max(self.trend.size, still if self.e_size < still else 0.0)
             if size > 0 and apart > tails.BOUND[tails.DRIFT] * size:
-                alarms.append((self.tails[tails.DRIFT].ratio(apart / size, t, self.hold) / self.wide, "drift"))
+                alarms.append((self.tails[tails.DRIFT].ratio(apart / size, t, k.EPISODE_S_MOST) / self.wide, "drift"))
         self.x = x
         self._episode(scan, us, v, x, alarms, low, high, said)
         return novelty
@@ -314,14 +317,16 @@ class Channel:
             if self.paused and self._overdue(dt):
                 gap = not self.gap_told
                 if self.gap_told:
-                    self.alarm_t = t
+                    self.over_t = max(self.over_t, t + self.hold)
             self.dt_longest *= 1 - 1e-4
             if dt > self.dt_longest:
                 self.dt_longest = min(dt, max(1.5 * self.dt_longest, usual_dt))
             dt = min(dt, usual_dt)
             self.dt_mean += 0.02 * (dt - self.dt_mean)
         self.gap_told = False
-        self.hold = min(max(k.EPISODE_INTERVALS * self.dt_mean, k.EPISODE_S_LEAST), k.EPISODE_S_MOST)
+        # Peaks of a score are told apart by readings, alarms not below an hour.
+        self.apart = min(k.EPISODE_INTERVALS * self.dt_mean, k.EPISODE_S_MOST)
+        self.hold = max(self.apart, k.EPISODE_S_LEAST)
         # Long intervals count as SPARSE_S each.
         self.dt = dt * min(1.0, k.SPARSE_S / self.dt_mean)
         self.age_s += self.dt
@@ -447,7 +452,7 @@ class Channel:
             if n >= checks.CHECKS_FROM and not paused:
                 factor = self.wide * (1 + checks.YOUNG_READINGS / (n + 1) + checks.YOUNG_S / (self.age_s + 600))
                 found = [
-                    (self.tails[tail].ratio(score, t, self.hold) / factor, name)
+                    (self.tails[tail].ratio(score, t, self.apart) / factor, name)
                     for name, tail, score in scores
                     if score > tails.BOUND[tail]
                 ]
@@ -518,7 +523,7 @@ class Channel:
             and min(self.keep[0], low) <= v <= max(self.keep[1], high)
         )
         if ratio >= 1.0 and not usual_by_people:
-            said += self._alarm(scan, us, v, signal, ratio, low, high, self.days.since(x))
+            said += self._alarm(scan, us, v, signal, ratio, low, high, self.days.since(x), self.hold)
         elif ratio < 1.0 and self.open is None:
             said.append(Said(scan, "candidate", signal, (ratio, low, high, v, 0.0, self.seen - 1 - k.ANCHOR)))
 

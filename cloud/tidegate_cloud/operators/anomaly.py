@@ -5,9 +5,9 @@ kernels/anomaly.py says what each is. The knob is the budget: false episodes per
 is said; every channel learns its thresholds from the peaks of its own past.
 
 `anomalous` begins an episode. Whatever speaks within its hold after the last alarm belongs to it (72 intervals, 1 h at
-least, 6 h at most), and `settled` ends it at the first scan after that, with its peak. One fault gives one event:
-channels of a device whose episodes begin within `TOGETHER_S` of each other are told as one, whose subject is the
-channel that spoke first and loudest; the others are named (`spreads`). Channels of which none passes its threshold
+least, 6 h at most; of a drift 6 h), and `settled` ends it at the first scan after that, with its peak. One fault gives
+one event: channels of a device whose episodes begin within `TOGETHER_S` of each other are told as one, whose subject is
+the channel that spoke first and loudest; the others are named (`spreads`). Channels of which none passes its threshold
 alone may do so together (signal `joint`, subject ""): the sum of their scores has a threshold of its own.
 
 - A value beyond a limit that people registered for the channel is the limit's to tell.
@@ -58,7 +58,7 @@ _FLOATS = (
     "slow", "size", "surprise", "signed", "recent", "residual_size", "step", "step_mean", "ratio", "ratio_record",
     "dt_mean", "dt_longest", "repeats", "run", "run_longest",
     "level", "base", "c", "c0", "c1", "c_size", "phi", "e_size", "e_quick", "e_moved", "u1", "u2", "u3",
-    "shift", "shift_size", "rough", "fast", "trend", "trend_size", "hold", "alarm_t", "highest", "peak_value",
+    "shift", "shift_size", "rough", "fast", "trend", "trend_size", "hold", "over_t", "highest", "peak_value",
 )  # fmt: skip
 _WIDER = 1.5
 _WIDEST = 10.0
@@ -81,7 +81,7 @@ class Anomaly:
     """See the module. State: a row (device, channel), and one for the device. `budget`: false episodes per week."""
 
     name = "anomaly"
-    version = 3
+    version = 4
 
     def __init__(self, budget: float = 0.1) -> None:
         self.budget = budget

@@ -46,7 +46,7 @@ from .bare import bare
 
 BEGIN, SETTLED, CANDIDATE = 0, 1, 2
 
-# A reading is new within an episode until this long after the last alarm: so many intervals, within bounds.
+# An episode lasts until this long after its last alarm: so many intervals, within bounds.
 EPISODE_INTERVALS = 72.0
 EPISODE_S_LEAST = 3600.0
 EPISODE_S_MOST = 6 * 3600.0
@@ -62,7 +62,7 @@ SPARSE_S = 300.0
 
 
 @bare
-def _alarm(st, i, ts_us, v, x, signal, ratio, low, high, k, ev_scan, ev_kind, ev_signal, ev_number):
+def _alarm(st, i, ts_us, v, x, signal, ratio, low, high, hold, k, ev_scan, ev_kind, ev_signal, ev_number):
     """An alarm at scan i: the episode's begin when none is open, and its peak. Returns the number of events."""
     if not st.open:
         st.open = 1
@@ -83,7 +83,8 @@ def _alarm(st, i, ts_us, v, x, signal, ratio, low, high, k, ev_scan, ev_kind, ev
         st.highest = ratio
         st.peak_value = v
         st.peak_us = ts_us
-    st.alarm_t = ts_us * 1e-6
+    # What drifts does so for hours, however often it is read.
+    st.over_t = max(st.over_t, ts_us * 1e-6 + (EPISODE_S_MOST if signal == DRIFT else hold))
     return k
 
 
@@ -124,7 +125,7 @@ def watch(
             continue
         if k_out + 2 > ev_scan.shape[0]:
             return i, k_out
-        if st.open and t - st.alarm_t > max(st.hold, EPISODE_S_LEAST):
+        if st.open and t > st.over_t:
             st.open = 0
             ev_scan[k_out] = i
             ev_kind[k_out] = SETTLED
@@ -141,12 +142,40 @@ def watch(
             if n > ANCHOR + 20 and not st.gap_told and dt > max(GAP_MISSED * st.dt_mean, 1.5 * st.dt_longest):
                 st.gap_told = 1
                 k_out = _alarm(
-                    st, i, us, np.nan, np.nan, GAP, 1.0, np.nan, np.nan, k_out, ev_scan, ev_kind, ev_signal, ev_number
+                    st,
+                    i,
+                    us,
+                    np.nan,
+                    np.nan,
+                    GAP,
+                    1.0,
+                    np.nan,
+                    np.nan,
+                    st.hold,
+                    k_out,
+                    ev_scan,
+                    ev_kind,
+                    ev_signal,
+                    ev_number,
                 )
             continue
         if v < low or v > high:
             k_out = _alarm(
-                st, i, us, v, v - st.first, RANGE, 1.0, low, high, k_out, ev_scan, ev_kind, ev_signal, ev_number
+                st,
+                i,
+                us,
+                v,
+                v - st.first,
+                RANGE,
+                1.0,
+                low,
+                high,
+                max(st.hold, EPISODE_S_LEAST),
+                k_out,
+                ev_scan,
+                ev_kind,
+                ev_signal,
+                ev_number,
             )
             if n > 0:
                 st.t = t
@@ -182,7 +211,7 @@ def watch(
                 paused = True
                 if dt > max(GAP_MISSED * st.dt_mean, 1.5 * st.dt_longest):
                     if st.gap_told:
-                        st.alarm_t = t
+                        st.over_t = max(st.over_t, t + st.hold)
                     else:
                         signal = GAP
                         most = 1.0
@@ -195,7 +224,10 @@ def watch(
         st.gap_told = 0
         st.t = t
         dt_mean = st.dt_mean
-        hold = max(EPISODE_S_LEAST, min(EPISODE_S_MOST, EPISODE_INTERVALS * dt_mean))
+        # Peaks of a score are told apart by readings: where something is beyond a bound every minute, an hour without
+        # would never come, and nothing would be learnt. Alarms are told apart by an hour at least.
+        apart = min(EPISODE_S_MOST, EPISODE_INTERVALS * dt_mean)
+        hold = max(EPISODE_S_LEAST, apart)
         st.hold = hold
         if dt_mean > SPARSE_S:
             dt *= SPARSE_S / dt_mean
@@ -221,12 +253,12 @@ def watch(
         if score.shape[0] > 0:
             score[i] = s
         if s > tails.BOUND[tails.NOVELTY]:
-            m = tails.ratio(st, tails.NOVELTY, s, t, hold, budget) / wide[dev]
+            m = tails.ratio(st, tails.NOVELTY, s, t, apart, budget) / wide[dev]
             if m > most:
                 most = m
                 signal = best
         m, best = innovation(
-            st, n, t, x, abs(d), expected, known, dt, w, age_s, paused, wide[dev], hold, budget
+            st, n, t, x, abs(d), expected, known, dt, w, age_s, paused, wide[dev], apart, budget
         )  # fmt: skip
         if m > most:
             most = m
@@ -235,7 +267,7 @@ def watch(
             most = 1.0
             signal = STUCK
         if st.drift_ready:
-            m = drift(st, t, wide[dev], hold, budget)
+            m = drift(st, t, wide[dev], EPISODE_S_MOST, budget)
             if m > most:
                 most = m
                 signal = DRIFT
@@ -249,7 +281,21 @@ def watch(
                 ok = v < min(keep[dev, 0], band_low) or v > max(keep[dev, 1], band_high)
             if most >= 1.0 and ok:
                 k_out = _alarm(
-                    st, i, us, v, x, signal, most, band_low, band_high, k_out, ev_scan, ev_kind, ev_signal, ev_number
+                    st,
+                    i,
+                    us,
+                    v,
+                    x,
+                    signal,
+                    most,
+                    band_low,
+                    band_high,
+                    hold,
+                    k_out,
+                    ev_scan,
+                    ev_kind,
+                    ev_signal,
+                    ev_number,
                 )
             elif most < 1.0 and not st.open:
                 ev_scan[k_out] = i
