@@ -38,8 +38,8 @@ def members(stack: Stack, group: str) -> set[str]:
 
 
 def entered(page: Page, device: str) -> Locator:
-    """The row of a device's alert that is part of the storm, and of none that it has besides."""
-    return row(page, device).filter(has_text="Holm quarry")
+    """The row of a device's alert about a fence, and of none besides: one that stops reporting goes silent."""
+    return row(page, device).filter(has_text="Entered")
 
 
 def silences(stack: Stack) -> list[dict[str, Any]]:
@@ -108,10 +108,10 @@ def test_a_false_alarm_is_learnt_from_by_key_and_by_mouse(page: Page, stack: Sta
         stack.visit(device, town.YARD_AT)
     ids = [alert_of(stack, device) for device in ("TRK-false-1", "TRK-false-2")]
     open_page(page, "/alerts?flat=1")
-    expect(row(page, "TRK-false-1")).to_be_visible()
+    expect(entered(page, "TRK-false-1")).to_be_visible()
     select_by_keyboard(page, "TRK-false-1")
     page.keyboard.press("f")
-    expect(row(page, "TRK-false-1")).to_have_count(0)
+    expect(entered(page, "TRK-false-1")).to_have_count(0)
     page.goto(f"/alerts/{ids[1]}")
     page.locator(".actions").get_by_role("button", name="False alarm").click()
     expect(page.locator(".tl")).to_contain_text("Called a false alarm by operator")
@@ -130,20 +130,20 @@ def test_snoozed_by_two_keys_and_by_the_menu(page: Page, stack: Stack) -> None:
         stack.visit(device, town.YARD_AT)
         alert_of(stack, device)
     open_page(page, "/alerts?flat=1")
-    expect(row(page, "TRK-nap-1")).to_be_visible()
+    expect(entered(page, "TRK-nap-1")).to_be_visible()
     select_by_keyboard(page, "TRK-nap-1")
     page.keyboard.press("s")
     expect(page.get_by_role("menu", name="Snooze for")).to_be_visible()
     page.keyboard.press("2")
-    expect(row(page, "TRK-nap-1")).to_have_count(0)
-    row(page, "TRK-nap-2").hover()
-    row(page, "TRK-nap-2").get_by_role("button", name="Snooze").click()
+    expect(entered(page, "TRK-nap-1")).to_have_count(0)
+    entered(page, "TRK-nap-2").hover()
+    entered(page, "TRK-nap-2").get_by_role("button", name="Snooze").click()
     page.get_by_role("menuitem", name=re.compile("^4 hours")).click()
-    expect(row(page, "TRK-nap-2")).to_have_count(0)
+    expect(entered(page, "TRK-nap-2")).to_have_count(0)
     for device in ("TRK-nap-1", "TRK-nap-2"):
         alert_of(stack, device, state_is("snoozed", "operator"))
     page.goto("/alerts?state=snoozed&flat=1")
-    expect(row(page, "TRK-nap-1")).to_contain_text(re.compile(r"until \d\d:\d\d"))
+    expect(entered(page, "TRK-nap-1")).to_contain_text(re.compile(r"until \d\d:\d\d"))
 
 
 def test_several_are_marked_and_acted_on_at_once_and_undone(page: Page, stack: Stack) -> None:
@@ -151,10 +151,10 @@ def test_several_are_marked_and_acted_on_at_once_and_undone(page: Page, stack: S
         stack.visit(device, town.YARD_AT)
         alert_of(stack, device)
     open_page(page, "/alerts?flat=1")
-    expect(row(page, "TRK-bulk-2")).to_be_visible()
+    expect(entered(page, "TRK-bulk-2")).to_be_visible()
     select_by_keyboard(page, "TRK-bulk-1")
     page.keyboard.press("x")
-    row(page, "TRK-bulk-2").get_by_role("checkbox").check()
+    entered(page, "TRK-bulk-2").get_by_role("checkbox").check()
     expect(page.get_by_role("status").filter(has_text="2 marked")).to_be_visible()
     page.get_by_role("group", name="Act on what is marked").get_by_role("button", name="Acknowledge").click()
     for device in ("TRK-bulk-1", "TRK-bulk-2"):
@@ -178,7 +178,7 @@ def test_a_silence_is_made_from_an_alert_hides_it_and_is_ended(page: Page, stack
     expect(made).to_contain_text("made by operator")
     expect(made).to_contain_text("Silenced")  # the alert that it hides is listed with it
     page.goto("/alerts?flat=1")
-    expect(row(page, "TRK-hush")).to_contain_text("Silenced")
+    expect(entered(page, "TRK-hush")).to_contain_text("Silenced")
     page.goto("/silences")
     made.get_by_role("button", name="End it now").focus()
     page.keyboard.press("Enter")
