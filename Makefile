@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # What is passed on: make demo ARGS="--devices 40", make test ARGS="tests/edge -x"
 ARGS ?=
+# Tests on several cores: each worker has servers of its own, so there are never many. make test CORES= takes one.
+CORES ?= -n auto --maxprocesses 3 --dist loadgroup
 PACKAGES := protocols edge cloud firmware-sim cli benchmarks
 
 .PHONY: help venv demo test test-full test-arm lint format bench assets kafka constraints wheel clean
@@ -54,7 +56,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format
 
 test: $(VENV)/.dev lint assets kafka
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest $(CORES) $(ARGS)
 
 # Minutes more: whole recordings, long random walks, and what needs root.
 test-full: $(VENV)/.dev lint assets kafka
