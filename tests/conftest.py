@@ -13,6 +13,7 @@ from tests.support.mqtt import MqttBroker, start_mqtt_broker
 from tests.support.proxy import Proxy
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """On several cores a file stays on one worker, with the servers that its tests share, and so do all browser tests:
     two browsers that draw maps without a GPU are too much for two cores.
