@@ -7,8 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 # What is passed on: make demo ARGS="--devices 40", make test ARGS="tests/edge -x"
 ARGS ?=
-# Tests on several cores: each worker has servers of its own, so there are never many. make test CORES= takes one.
-CORES ?= -n auto --maxprocesses 3 --dist loadgroup
+# Tests on several cores. Each worker has servers of its own, so there are never many; a browser that draws maps without
+# a GPU wants a core for itself.
+CORES := -n auto --maxprocesses 3 --dist loadfile
+BROWSER := tests/browser tests/e2e
 PACKAGES := protocols edge cloud firmware-sim cli benchmarks
 
 .PHONY: help venv demo test test-full test-arm lint format bench assets kafka constraints wheel clean
@@ -56,7 +58,12 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format
 
 test: $(VENV)/.dev lint assets kafka
-	$(BIN)/pytest $(CORES) $(ARGS)
+ifeq ($(ARGS),)
+	$(BIN)/pytest $(CORES) $(BROWSER:%=--ignore=%)
+	$(BIN)/pytest $(BROWSER)
+else
+	$(BIN)/pytest $(ARGS)
+endif
 
 # Minutes more: whole recordings, long random walks, and what needs root.
 test-full: $(VENV)/.dev lint assets kafka

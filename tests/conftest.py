@@ -13,17 +13,6 @@ from tests.support.mqtt import MqttBroker, start_mqtt_broker
 from tests.support.proxy import Proxy
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """On several cores a file stays on one worker, with the servers that its tests share, and so do all browser tests:
-    two browsers that draw maps without a GPU are too much for two cores.
-    """
-    here = Path(__file__).parent
-    for item in items:
-        place = item.path.relative_to(here)
-        item.add_marker(pytest.mark.xdist_group("browser" if place.parts[0] == "browser" else str(place)))
-
-
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaNode]:
     """One Kafka for the whole session, with the catalogue's topics. Tests that use it must not stop it."""
