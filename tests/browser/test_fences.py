@@ -161,7 +161,7 @@ def test_a_circle_gets_rules_and_wrong_hours_are_refused_with_the_reason(page: P
     begin(page, "Circle")
     click_on_map(page, (0.5, 0.5))
     page.get_by_label("Name").fill("School Lane")
-    page.get_by_label("Radius").fill("120")
+    page.get_by_role("spinbutton", name="Radius").fill("120")
     page.get_by_label("Alert when a vehicle").select_option("exit")
     page.get_by_label("Severity").select_option("critical")
     page.get_by_role("button", name="City vans").click()
