@@ -128,4 +128,6 @@ def test_blocks_say_what_their_scans_say_one_by_one(scans: list[tuple], cuts: li
         assert one(whole, device).ts_us == scans[max(mine)[1]][1] * S
     shown = {view.id: (view.lat, view.lon) for view in whole.views("abc") if view.lat is not None}
     places = whole.places("abc")
-    assert dict(zip(places.ids, zip(places.lat, places.lon, strict=True), strict=True)) == shown
+    told = dict(zip(places.ids, zip(places.lat.tolist(), places.lon.tolist(), strict=True), strict=True))
+    assert {device: place for device, place in told.items() if not np.isnan(place[0])} == shown
+    assert told.keys() == {scan[0] for scan in scans}
