@@ -232,6 +232,7 @@ def test_a_killed_console_costs_nothing_but_the_time(site: Site) -> None:
         shows_exactly(site, page, ["reefer-unseen"])
 
 
+@pytest.mark.full
 def test_while_kafka_is_killed_both_pages_say_so_and_nothing_is_lost(site: Site) -> None:
     site.kafka.kill()
     for page in (site.ines, site.okafor):

@@ -1,6 +1,6 @@
 // Vehicles on their way to the map: a worker turns them into GeoJSON, one state of the fleet at a time, the newest next.
 
-const SHOWN_MS = 30_000; // a map that draws itself anew may never say what became of what it was given
+const SHOWN_MS = 1_500; // a map that draws itself anew may never say what became of what it was given
 export const LOOK = { ok: 0, stale: 1, offline: 2 };
 
 export class Vehicles {
