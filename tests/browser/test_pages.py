@@ -72,7 +72,6 @@ def test_the_theme_follows_the_system_and_the_reader(screens: Screens, alerting:
     assert page.evaluate(background) == "rgb(255, 255, 255)"
 
 
-@pytest.mark.full
 def test_the_map_draws_and_no_cluster_hides_who_alerts(screens: Screens, stack: Stack, alerting: str) -> None:
     page = screens("light", DESK)
     problems = watch(page)
